@@ -4,11 +4,13 @@ use super::book::{Book, mark_of};
 use super::desk::{Order, Outcome};
 use crate::Objects;
 use impresario_api::policy::quota::{counts, growth, is_counted_when_changed};
-use impresario_api::resource::Row;
-use impresario_api::status::Status;
+use impresario_api::resource::{Row, resource_key};
+use impresario_api::status::{Reason, Status};
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
-use impresario_registry_api::{Compare, Consistency, ReadError, Revision, Transaction};
+use impresario_registry_api::{
+    Compare, Consistency, Key, ReadError, Revision, TransactError, Transaction,
+};
 use impresario_runtime::clock;
 use serde_json::Value;
 
@@ -47,9 +49,26 @@ impl Objects {
         }
         let name = text(object, "/metadata/name").to_owned();
         let usage = growth(resource, object, None, clock::timestamp());
+        let key = Key::new(resource_key(resource), namespace, name.as_str());
         let (resource, object) = (resource.clone(), object.clone());
         let order = Order { resource, object, usage, name, transaction };
-        self.desks.place(self.registry(), namespace, order).await
+        let outcome = self.desks.place(self.registry(), namespace, order).await;
+        match outcome {
+            Err(status) if status.reason == Reason::Forbidden => self.present_or(key, status).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Who creates what is there needs no room for it: that it is there is what is told, so that whoever only makes sure
+    /// of something is content.
+    async fn present_or(&self, key: Key, refused: Status) -> Outcome {
+        let read = self.registry().get(key.clone(), Consistency::Linearizable).await;
+        match read.map_err(|error| read_refused(&error))?.0 {
+            Some(found) => {
+                Ok(Err(TransactError::Conflict { key, expected: 0, found: found.mod_revision }))
+            }
+            None => Err(refused),
+        }
     }
 
     /// Whether objects of a kind are counted in a namespace whose mark is at this revision. Where another is read, the
@@ -103,8 +122,12 @@ impl Objects {
         if !is_counted_when_changed(resource) {
             return Ok(());
         }
-        let mut book = Book::read(self.registry(), namespace, look(attempt)).await?;
         let grown = growth(resource, new, Some(old), clock::timestamp());
+        if grown.is_empty() {
+            // Status, finalizers, the mark of a deletion: no quota has a say in it, counted or not.
+            return Ok(());
+        }
+        let mut book = Book::read(self.registry(), namespace, look(attempt)).await?;
         let charged = book.charge(resource, new, &grown, false);
         if charged.is_err() {
             // By what was read a while ago nobody is refused.

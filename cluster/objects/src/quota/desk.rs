@@ -279,6 +279,19 @@ fn answer_all(batch: Vec<Waiting>, outcome: &Outcome) {
     }
 }
 
+fn refuse_all(refused: Vec<(Waiting, String)>) {
+    for (waiting, why) in refused {
+        let Order { resource, name, .. } = &waiting.order;
+        let status = Status::forbidden(resource, name, why);
+        let _ = waiting.answer.send(Err(status));
+    }
+}
+
+/// Those for which there was no room, to be tried again.
+fn again(refused: Vec<(Waiting, String)>) -> Vec<Waiting> {
+    refused.into_iter().map(|(waiting, _)| waiting).collect()
+}
+
 /// Writes a batch, redone as long as others are quicker.
 async fn settle(
     registry: &RegistryHandle,
@@ -312,17 +325,12 @@ async fn settle(
         let (admitted, refused) = charge_all(&mut charged, batch);
         if !refused.is_empty() && !is_fresh {
             // By what was read a while ago nobody is refused.
-            let refused = refused.into_iter().map(|(waiting, _)| waiting);
-            batches.push(admitted.into_iter().chain(refused).collect());
+            batches.push(admitted.into_iter().chain(again(refused)).collect());
             attempt = attempt.max(1);
             continue;
         }
-        for (waiting, why) in refused {
-            let Order { resource, name, .. } = &waiting.order;
-            let status = Status::forbidden(resource, name, why);
-            let _ = waiting.answer.send(Err(status));
-        }
         if admitted.is_empty() {
+            refuse_all(refused);
             *known = Some(book);
             continue;
         }
@@ -330,6 +338,7 @@ async fn settle(
             Ok(transaction) => transaction,
             Err(status) => {
                 answer_all(admitted, &Err(status));
+                batches.push(again(refused));
                 continue;
             }
         };
@@ -339,12 +348,15 @@ async fn settle(
                 *known = Some(charged);
                 is_fresh = false;
                 answer_all(admitted, &Ok(Ok(committed.revision)));
+                // Not before: of those that took the room, one may not be created after all.
+                refuse_all(refused);
             }
             Err(TransactError::Conflict { key, expected, found }) => {
                 let asks = |waiting: &Waiting| {
                     waiting.order.transaction.compares.iter().any(|compare| *compare.key() == key)
                 };
-                let (lost, others): (Vec<_>, Vec<_>) = admitted.into_iter().partition(asks);
+                let (lost, mut others): (Vec<_>, Vec<_>) = admitted.into_iter().partition(asks);
+                others.extend(again(refused));
                 if !lost.is_empty() {
                     // Theirs alone: what is wrong with one keeps no other from being created.
                     let conflict = TransactError::Conflict { key, expected, found };
@@ -366,10 +378,14 @@ async fn settle(
             }
             Err(error) if error.remedy() == Remedy::GiveUp && admitted.len() > 1 => {
                 *known = Some(book);
+                batches.push(again(refused));
                 batches.extend(admitted.into_iter().rev().map(|waiting| vec![waiting]));
             }
             // What may have been applied is read anew by the next.
-            Err(error) => answer_all(admitted, &Ok(Err(error))),
+            Err(error) => {
+                answer_all(admitted, &Ok(Err(error)));
+                batches.push(again(refused));
+            }
         }
     }
 }

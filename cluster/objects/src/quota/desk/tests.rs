@@ -165,6 +165,20 @@ async fn a_name_that_is_taken_keeps_no_other_create_back_and_is_charged_to_nobod
 }
 
 #[tokio::test]
+async fn a_name_that_is_taken_takes_no_room_from_who_waits_beside_it() {
+    let registry = Arc::<Counting>::default();
+    let objects = with_quota(&registry, json!({"pods": "3"})).await;
+    create(&objects, "pods", pod("p0")).await.unwrap();
+    // With the first one, which is there, there would be no room for the third.
+    let creates = ["p0", "p1", "p2", "p3"].map(|name| create(&objects, "pods", pod(name)));
+    let outcomes = join_all(creates).await;
+    let told: Vec<Option<Reason>> =
+        outcomes.iter().map(|outcome| outcome.as_ref().err().map(|status| status.reason)).collect();
+    assert_eq!(told, [Some(Reason::AlreadyExists), None, None, Some(Reason::Forbidden)]);
+    assert_eq!(used(&objects).await, json!({"pods": "3"}));
+}
+
+#[tokio::test]
 async fn a_quota_that_came_a_moment_ago_is_not_passed_by() {
     let registry = Arc::<Counting>::default();
     let objects = Objects::new(registry.clone());
@@ -238,6 +252,51 @@ async fn two_namespaces_and_what_no_quota_counts_do_not_wait_for_each_other() {
     let write = WriteOptions::default();
     objects.create(&row("pods"), "other", pod("a"), &write).await.unwrap();
     assert_eq!(create(&objects, "pods", pod("a")).await.unwrap_err().code(), 403);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_told_so_where_a_quota_is_full_and_the_foundation_is_laid_again() {
+    let registry = Arc::<Counting>::default();
+    let objects = with_quota(&registry, json!({"configmaps": "1"})).await;
+    let authority = json!({"metadata": {"name": "kube-root-ca.crt"}});
+    let taken = create(&objects, "configmaps", authority).await.unwrap_err();
+    assert_eq!(taken.reason, Reason::AlreadyExists, "{taken}");
+    let more = create(&objects, "configmaps", json!({"metadata": {"name": "m"}})).await;
+    assert_eq!(more.unwrap_err().code(), 403);
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    // What there is no room for keeps nothing else from being laid.
+    let (delete, write) = (DeleteOptions::default(), WriteOptions::default());
+    let name = "kube-root-ca.crt";
+    objects.delete(&row("configmaps"), "default", name, &delete, &write).await.unwrap();
+    objects.recount("default").await.unwrap();
+    create(&objects, "configmaps", json!({"metadata": {"name": "m"}})).await.unwrap();
+    objects.delete(&row("services"), "default", "kubernetes", &delete, &write).await.unwrap();
+    let told = objects.lay_foundation("authority", 6443).await.unwrap_err();
+    assert!(told.message.contains("exceeded quota: q"), "{told}");
+    objects.get(&row("services"), "default", "kubernetes").await.unwrap();
+}
+
+#[tokio::test]
+async fn until_a_quota_is_counted_what_needs_no_more_than_before_may_change_and_go() {
+    let registry = Arc::<Counting>::default();
+    let objects = Objects::new(registry.clone());
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"services": "5"}}});
+    create(&objects, "resourcequotas", quota).await.unwrap();
+    let change = |old: &Value| {
+        let mut service = old.clone();
+        service["metadata"]["labels"]["a"] = "b".into();
+        service["metadata"]["finalizers"] = json!(["example.com/kept"]);
+        Ok(service)
+    };
+    let (write, name) = (WriteOptions::default(), "kubernetes");
+    objects.modify(&row("services"), Door::Main, "default", name, &write, change).await.unwrap();
+    // The mark of a deletion is a change, too.
+    let delete = DeleteOptions::default();
+    objects.delete(&row("services"), "default", name, &delete, &write).await.unwrap();
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let unknown = create(&objects, "services", service).await.unwrap_err();
+    assert!(unknown.message.contains("status unknown for quota: q"), "{unknown}");
 }
 
 #[test]
