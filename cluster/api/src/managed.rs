@@ -28,5 +28,5 @@ pub use apply::{Applied, ApplyError, Conflict, apply};
 pub use entries::{EntriesError, LONGEST_MANAGER, Manager, Operation, kept};
 pub use fields::{Fields, FieldsError};
 pub use step::{Step, StepError};
-pub use tell::{may_have_entries, tell, told_of_bytes};
+pub use tell::{may_have_entries, tell, told_of, told_of_bytes};
 pub use update::{MOST_UPDATERS, Writer, created, took, updated, updated_through};

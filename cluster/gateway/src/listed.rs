@@ -1,7 +1,8 @@
 //! Lists on their way out, made as they are read.
 //!
 //! What a client has not read yet is in the registry and not here: at most a piece of the answer and one object are
-//! made ahead of it. An object that is shown as it is kept is never read at all.
+//! made ahead of it. An object that is shown as it is kept is
+//! read for one thing alone: what its managers own, where that is not said in its bytes.
 
 use crate::answer::{self, Body, PIECE, Paced};
 use crate::budget::{self, Share};
@@ -12,7 +13,7 @@ use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper::Response;
-use impresario_api::managed::told_of_bytes;
+use impresario_api::managed::{told_of, told_of_bytes};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
@@ -181,13 +182,18 @@ impl Writing {
     /// An item as it is sent; `None` for what cannot be read.
     fn write(&mut self, item: Item) -> Result<Option<Vec<Bytes>>, Status> {
         let Format { resource, form, include, .. } = &self.format;
-        if self.style == Style::Json
-            && form.view == View::Whole
-            && resource.is_as_kept()
-            && let Some(pieces) =
-                spliced::item(&item.entry, told_of_bytes(resource, &item.entry.value))
-        {
-            return Ok(Some(pieces));
+        if self.style == Style::Json && form.view == View::Whole && resource.is_as_kept() {
+            let told = match item.looked_at() {
+                Some(object) => told_of(resource, object),
+                None => told_of_bytes(resource, &item.entry.value),
+            };
+            let made = told.as_ref().map_or(0, Vec::len);
+            if let Some(pieces) = spliced::item(&item.entry, told) {
+                if made > budget::SMALL {
+                    self.waiting.grow(made).map_err(unread)?;
+                }
+                return Ok(Some(pieces));
+            }
         }
         let Some(object) = item.object() else { return Ok(None) };
         let shown = shape::item(resource, object, form.view, *include);

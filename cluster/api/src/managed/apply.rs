@@ -5,10 +5,11 @@
 //! forced: then the field is taken over. A field that two managers apply with the same value is both managers'.
 
 use super::compare::compare;
-use super::entries::{Entries, Managed, Manager, Operation, Owned};
+use super::entries::{Entries, Managed, Manager, Operation, Owned, Part};
 use super::fields::Fields;
 use super::merge::{merge, remove};
 use super::owned::{faults, fields_of};
+use super::step::{beginning, shown};
 use super::typed::Type;
 use super::update::{Writer, put, take};
 use crate::admission::metadata_time;
@@ -27,6 +28,11 @@ const BEFORE: &str = "before-first-apply";
 const KUBECTL: &str = "kubectl";
 /// The most that annotations may have together, as metadata has it.
 const MOST_ANNOTATIONS: usize = 256 * 1024;
+
+/// The most conflicts that are told one by one.
+const MOST_CONFLICTS: usize = 100;
+/// The most managers that may apply to an object: their entries are a part of it, and must fit into it.
+const MOST_APPLIERS: usize = 500;
 
 /// A field that somebody else owns and that would be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +59,18 @@ pub enum ApplyError {
         faults: Vec<String>,
     },
     /// Others own what it would change.
-    #[error("{}", conflicting(.0))]
-    Conflicts(Vec<Conflict>),
+    #[error("{}", conflicting(.told, *.more))]
+    Conflicts {
+        /// What they own, of much the first.
+        told: Vec<Conflict>,
+        /// How many more there are.
+        more: usize,
+    },
+    /// Too many apply to one object, each under another name.
+    #[error(
+        "{MOST_APPLIERS} managers apply to this object already: apply under one name (`--field-manager`), and take the entries of those that apply no more out of metadata.managedFields, or all of them by replacing it with `[{{}}]`"
+    )]
+    TooManyAppliers,
 }
 
 /// What comes of an object to which something was applied, before it is admitted.
@@ -94,14 +110,14 @@ pub fn apply(
     let manager = writer.manager(row, Operation::Apply);
     let mut entries = Entries::kept(row, live);
     if entries.is_empty() && !live.is_null() {
-        let fields = part.written(row, live);
-        let manager =
-            Manager { operation: Operation::Update, name: BEFORE.to_owned(), ..manager.clone() };
-        let time = metadata_time(writer.now);
-        entries.0.push(Managed { manager, time, owned: Owned::Fields(fields) });
+        entries = before(row, live, &metadata_time(writer.now));
     }
     entries.spell_out(row, live);
     let mine = entries.place(&manager).map(|at| entries.0.remove(at));
+    let is_applier = |other: &&Managed| other.manager.operation == Operation::Apply;
+    if mine.is_none() && entries.iter().filter(is_applier).count() >= MOST_APPLIERS {
+        return Err(ApplyError::TooManyAppliers);
+    }
     let mut set = fields_of(of, applied);
     part.narrow(row, &mut set);
 
@@ -110,7 +126,8 @@ pub fn apply(
     merge(of, &mut object, applied);
     if let Some(last) = mine.as_ref().and_then(Managed::fields) {
         let mut others = set.clone();
-        for other in entries.iter().filter(|other| other.manager.operation == Operation::Apply) {
+        // Those that do not apply as well: what they own is not taken from them without a conflict.
+        for other in entries.iter() {
             other.fields().into_iter().for_each(|fields| others.add(fields.clone()));
         }
         let mut gone = last.clone();
@@ -120,14 +137,13 @@ pub fn apply(
         }
     }
     let change = part.compare(row, live, &object);
-    let found = conflicts(&entries, &change.changed);
-    if !force && !found.is_empty() {
+    if !force && are_others(&entries, &change.changed) {
         // What the client applied before, and nobody has changed since, is not taken from anybody.
         let own = if writer.manager == KUBECTL { last_applied(of, live) } else { None };
-        let left =
-            own.map_or(found, |own| conflicts(&entries, &change.changed.clone().difference(&own)));
-        if !left.is_empty() {
-            return Err(ApplyError::Conflicts(left));
+        let left = own
+            .map_or_else(|| change.changed.clone(), |own| change.changed.clone().difference(&own));
+        if are_others(&entries, &left) {
+            return Err(conflicts(&entries, &left));
         }
     }
     for entry in &mut entries.0 {
@@ -146,18 +162,45 @@ pub fn apply(
     Ok(Applied { object, entries })
 }
 
+/// Who owned what, in an object of which nobody is known to own anything: each part of it, whichever is applied to now.
+fn before(row: &Resource, live: &Value, time: &str) -> Entries {
+    let parts = [Some(Part::Main), row.has_status_door().then_some(Part::Status)];
+    let entry = |part: Part| Managed {
+        manager: Manager {
+            operation: Operation::Update,
+            name: BEFORE.to_owned(),
+            api_version: row.api_version(),
+            subresource: part.subresource().to_owned(),
+        },
+        time: time.to_owned(),
+        owned: Owned::Fields(part.all(row, live)),
+    };
+    let mut entries = Entries(parts.into_iter().flatten().map(entry).collect());
+    entries.drop_empty();
+    entries
+}
+
+/// Whether any of this is others'.
+fn are_others(entries: &Entries, changed: &Fields) -> bool {
+    entries.iter().filter_map(Managed::fields).any(|fields| !fields.is_disjoint(changed))
+}
+
 /// What would be taken from others.
-fn conflicts(entries: &Entries, changed: &Fields) -> Vec<Conflict> {
-    let mut conflicts = Vec::new();
+fn conflicts(entries: &Entries, changed: &Fields) -> ApplyError {
+    let (mut told, mut more) = (Vec::new(), 0);
     let mut others: Vec<&Managed> = entries.iter().collect();
     others.sort_by_key(|entry| &entry.manager.name);
     for entry in others {
         let Some(fields) = entry.fields() else { continue };
-        for field in fields.intersection(changed).paths() {
-            conflicts.push(Conflict { manager: entry.manager.clone(), field });
-        }
+        fields.intersection(changed).each(&mut |path| {
+            if told.len() < MOST_CONFLICTS {
+                told.push(Conflict { manager: entry.manager.clone(), field: shown(path) });
+            } else {
+                more += 1;
+            }
+        });
     }
-    conflicts
+    ApplyError::Conflicts { told, more }
 }
 
 fn text_at<'a>(object: &'a Value, annotation: &str) -> &'a str {
@@ -200,18 +243,18 @@ fn listed(faults: &[String]) -> String {
 
 /// A manager as people are told it.
 fn named(manager: &Manager) -> String {
-    let mut named = format!("{:?}", manager.name);
+    let mut named = format!("{:?}", beginning(&manager.name));
     if !manager.subresource.is_empty() {
-        let _ = write!(named, " with subresource {:?}", manager.subresource);
+        let _ = write!(named, " with subresource {:?}", beginning(&manager.subresource));
     }
     if manager.operation == Operation::Update {
-        let _ = write!(named, " using {}", manager.api_version);
+        let _ = write!(named, " using {}", beginning(&manager.api_version));
     }
     named
 }
 
-fn conflicting(conflicts: &[Conflict]) -> String {
-    if let [one] = conflicts {
+fn conflicting(conflicts: &[Conflict], more: usize) -> String {
+    if let ([one], 0) = (conflicts, more) {
         let manager = named(&one.manager);
         return format!("Apply failed with 1 conflict: conflict with {manager}: {}", one.field);
     }
@@ -224,7 +267,10 @@ fn conflicting(conflicts: &[Conflict]) -> String {
         }
         lines.push(format!("- {}", conflict.field));
     }
-    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len() + more, lines.join("\n"))
 }
 
 impl From<ApplyError> for Status {
@@ -233,9 +279,10 @@ impl From<ApplyError> for Status {
         match error {
             // As Kubernetes does: it has no better word for it.
             ApplyError::Untyped { .. } => Self::new(Reason::InternalError, message),
-            ApplyError::Conflicts(conflicts) => {
+            ApplyError::TooManyAppliers => Self::new(Reason::Invalid, message),
+            ApplyError::Conflicts { told, .. } => {
                 let mut status = Self::new(Reason::Conflict, message);
-                status.causes = conflicts
+                status.causes = told
                     .into_iter()
                     .map(|conflict| Cause {
                         message: format!("conflict with {}", named(&conflict.manager)),

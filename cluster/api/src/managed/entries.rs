@@ -361,7 +361,7 @@ impl Part {
         if subresource == "status" { Self::Status } else { Self::Main }
     }
 
-    fn subresource(self) -> &'static str {
+    pub(super) fn subresource(self) -> &'static str {
         match self {
             Self::Main => "",
             Self::Status => "status",
@@ -411,7 +411,7 @@ impl Part {
     }
 
     /// All that an entry of the rest may have: of the status alone, where that is the part.
-    fn all(self, row: &Resource, object: &Value) -> Fields {
+    pub(super) fn all(self, row: &Resource, object: &Value) -> Fields {
         let mut all = self.written(row, object);
         if self == Self::Status {
             all.below.retain(|step, _| step.name() == Some("status"));

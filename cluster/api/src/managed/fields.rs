@@ -12,8 +12,9 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use thiserror::Error;
 
-/// The most places that a set which is received may have.
-pub const MOST_PLACES: usize = 100_000;
+/// The most places that a set which is received may have: more than the largest object has fields, so that whoever is
+/// told a set can send it back.
+pub const MOST_PLACES: usize = 1_000_000;
 /// How deep it may go.
 pub const DEEPEST: usize = 128;
 /// The name of a place itself among what is below it.

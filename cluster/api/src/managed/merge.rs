@@ -135,6 +135,15 @@ pub fn remove(of: Type<'_>, value: &mut Value, fields: &Fields, kept: Option<&Fi
                 at += 1;
                 let Some(below) = fields.at(&step) else { return true };
                 let kept = kept.and_then(|kept| kept.at(&step));
+                if form == Form::Keyed && !below.here {
+                    // It stays, so its keys do.
+                    let mut below = below.clone();
+                    for key in of.key_names() {
+                        below.below.remove(&Step::field(key));
+                    }
+                    remove(of.entry(), entry, &below, kept);
+                    return true;
+                }
                 // An entry goes when it is taken out itself, and not because nothing is left in it.
                 !below.here && (!remove(of.entry(), entry, below, kept) || entry.is_object())
             });

@@ -1,7 +1,7 @@
 //! Which fields an object has, as who applies it owns them; and what cannot be applied.
 
 use super::fields::Fields;
-use super::step::Step;
+use super::step::{Step, beginning};
 use super::typed::{Form, Type};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -66,7 +66,9 @@ fn look(of: Type<'_>, value: &Value, path: &mut String, faults: &mut Vec<String>
                 path.push_str(name);
                 match of.member(name) {
                     Some((inside, _)) => look(inside, member, path, faults),
-                    None => faults.push(format!("{path}: field not declared in schema")),
+                    None => {
+                        faults.push(format!("{}: field not declared in schema", beginning(path)))
+                    }
                 }
                 path.truncate(length);
             }
@@ -78,7 +80,7 @@ fn look(of: Type<'_>, value: &Value, path: &mut String, faults: &mut Vec<String>
                     return;
                 }
                 let Some(step) = of.step(form, entry) else {
-                    let keys = of.key_names();
+                    let (path, keys) = (beginning(path), of.key_names());
                     faults.push(format!(
                         "{path}: element {index}: associative list with keys has an element that omits all key fields {keys:?} (and doesn't have default values for any key fields)"
                     ));
@@ -95,6 +97,7 @@ fn look(of: Type<'_>, value: &Value, path: &mut String, faults: &mut Vec<String>
                     } else {
                         shown
                     };
+                    let (path, shown) = (beginning(path), beginning(&shown));
                     faults.push(format!("{path}: duplicate entries for {what} {shown}"));
                 }
             }

@@ -21,6 +21,28 @@ pub enum StepError {
     Index(String),
 }
 
+/// The most that people are told of a path, in bytes: the key of an entry may be as long as an object.
+const MOST_TOLD: usize = 512;
+
+/// A path as people are told it, of a long one the beginning.
+pub(super) fn beginning(path: &str) -> String {
+    let short = &path[..path.floor_char_boundary(MOST_TOLD)];
+    let more = if short.len() < path.len() { "..." } else { "" };
+    format!("{short}{more}")
+}
+
+/// The same of a path that is given as its steps, of which no more are written than are told.
+pub(super) fn shown(path: &[&Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        if text.len() > MOST_TOLD {
+            break;
+        }
+        text.push_str(&step.to_string());
+    }
+    beginning(&text)
+}
+
 /// One step of a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Step(Box<str>);

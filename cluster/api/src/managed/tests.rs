@@ -1,5 +1,8 @@
 //! Who owns what after writes of several managers.
 
+mod bounds;
+mod shared;
+
 use super::entries::{Entries, Managed, Owned};
 use super::*;
 use crate::catalog::find;
@@ -64,7 +67,11 @@ impl World {
     /// Each manager as `NAME OPERATION DOOR`, with its fields.
     fn told(&self) -> Vec<(String, Vec<String>)> {
         let mut object = self.object.clone();
+        let bytes = told_of_bytes(&self.row, &serde_json::to_vec(&object).unwrap());
         tell(&self.row, &mut object);
+        // Who has the bytes alone tells the same.
+        let of_bytes: Option<Value> = bytes.map(|bytes| serde_json::from_slice(&bytes).unwrap());
+        assert_eq!(of_bytes.as_ref(), object["metadata"].get("managedFields"));
         kept(&object)
             .iter()
             .map(|entry| {

@@ -79,6 +79,21 @@ pub fn updated(
     updated_through(row, old, new, writer, &[writer.subresource])
 }
 
+/// Whether these are the entries of an object as clients are told them: whoever sends them back says nothing by that,
+/// however many there are.
+fn is_told(row: &Resource, object: &Value, given: &[Value]) -> bool {
+    let live = kept(object);
+    // An entry that owns nothing is not told.
+    if live.is_empty() || given.len() > live.len() {
+        return false;
+    }
+    let mut told = Entries::kept(row, object);
+    told.spell_out(row, object);
+    told.sort();
+    serde_json::to_value(told.to_told())
+        .is_ok_and(|told| told.as_array().is_some_and(|told| told == given))
+}
+
 /// The same of a write that may change what is written through several doors.
 pub fn updated_through(
     row: &Resource,
@@ -92,7 +107,11 @@ pub fn updated_through(
     if is_main && is_reset(&given) {
         return Ok(());
     }
-    let is_given = is_main && !given.is_empty() && given != live && !is_short(&given);
+    let is_given = is_main
+        && !given.is_empty()
+        && given != live
+        && !is_short(&given)
+        && !is_told(row, old, &given);
     if !is_given && live.is_empty() {
         // Nobody is known to own anything, and nobody has asked that it be known.
         return Ok(());

@@ -122,6 +122,14 @@ impl Item {
         Some(object)
     }
 
+    /// The object, where somebody has read it already.
+    pub fn looked_at(&self) -> Option<&Value> {
+        match &self.state {
+            Some(state) => state.looked_at(),
+            None => self.object.as_ref(),
+        }
+    }
+
     /// What is written of it in this form, once for all to whom the same bytes are shown; `None` where it cannot be.
     /// A form stands for what is written, but for the object.
     pub fn line(self, form: Form, write: impl FnOnce(Self) -> Option<Bytes>) -> Option<Bytes> {

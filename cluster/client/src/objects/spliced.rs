@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use std::ops::Range;
 
 /// The pieces of an entry's object as an item of a list: with its resourceVersion, without its type, and with this in
-/// place of its managed fields, where that is given. `None` where the object has to be read to make that, or cannot be
+/// place of its managed fields, where that is given: by who has read all of the object's bytes as JSON. `None` where the object has to be read to make that, or cannot be
 /// read.
 pub fn item(entry: &Entry, managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
     pieces(entry, false, managed)
@@ -24,8 +24,10 @@ pub fn whole(entry: &Entry, managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
 
 fn pieces(entry: &Entry, typed: bool, mut managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
     let text = &entry.value;
-    // What a client gets is JSON, whatever lies in the store.
-    serde_json::from_slice::<IgnoredAny>(text).ok()?;
+    // What a client gets is JSON, whatever lies in the store. Who says the managed fields has read it.
+    if managed.is_none() {
+        serde_json::from_slice::<IgnoredAny>(text).ok()?;
+    }
     let mut pieces = Vec::with_capacity(8);
     let mut before = "{";
     let mut has_metadata = false;

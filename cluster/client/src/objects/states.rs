@@ -90,6 +90,11 @@ impl State {
         self.object.get_or_init(|| read(entry)).as_ref().map_err(Clone::clone)
     }
 
+    /// The object, where it was read.
+    pub(super) fn looked_at(&self) -> Option<&Value> {
+        self.object.get()?.as_ref().ok()
+    }
+
     /// The line of this form, which is written by the first who asks for it; `None` where it cannot be.
     pub(super) fn line(&self, form: Form, write: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
         // Whoever asks meanwhile waits for the line, and does not write it as well.

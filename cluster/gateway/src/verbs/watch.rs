@@ -21,7 +21,7 @@ use crate::{options, shape};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use hyper::Response;
-use impresario_api::managed::told_of_bytes;
+use impresario_api::managed::{told_of, told_of_bytes};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
@@ -97,8 +97,8 @@ struct Line {
     looked: usize,
     /// Whether nothing comes behind it.
     last: bool,
-    /// Whether its object is shown in the bytes in which it is kept.
-    is_kept: bool,
+    /// Bytes that were made, where its object is shown in those in which it is kept.
+    made: Option<usize>,
 }
 
 /// Follows a collection, or the one object that the path names.
@@ -179,12 +179,12 @@ impl Line {
     }
 
     /// A line around pieces of what is kept.
-    fn around(kind: &str, object: Vec<Bytes>) -> Self {
+    fn around(kind: &str, object: Vec<Bytes>, made: usize) -> Self {
         let mut pieces = vec![format!("{{\"type\":\"{kind}\",\"object\":").into()];
         pieces.extend(object);
         pieces.push(Bytes::from_static(b"}\n"));
         let held = pieces.iter().map(Bytes::len).sum();
-        Self { held, pieces, is_kept: true, ..Self::default() }
+        Self { held, pieces, made: Some(made), ..Self::default() }
     }
 }
 
@@ -221,13 +221,15 @@ impl Shape {
     /// The line that shows an object; `None` where it cannot be read.
     fn line(&self, kind: &str, item: Item) -> Option<Line> {
         let as_kept = self.view == View::Whole && self.resource.is_as_kept();
-        let kept = if as_kept {
-            spliced::whole(&item.entry, told_of_bytes(&self.resource, &item.entry.value))
-        } else {
-            None
-        };
-        if let Some(pieces) = kept {
-            return Some(Line::around(kind, pieces));
+        if as_kept {
+            let told = match item.looked_at() {
+                Some(object) => told_of(&self.resource, object),
+                None => told_of_bytes(&self.resource, &item.entry.value),
+            };
+            let made = told.as_ref().map_or(0, Vec::len);
+            if let Some(pieces) = spliced::whole(&item.entry, told) {
+                return Some(Line::around(kind, pieces, made));
+            }
         }
         let object = item.object()?;
         let shown = shape::event(&self.resource, object, self.view, self.include, self.first);
@@ -328,8 +330,8 @@ impl Source {
             Line { held: line.len(), pieces: vec![line], ..Line::default() }
         } else {
             let mut line = shape.line(kind, item)?;
-            if line.is_kept {
-                line.held = 0; // the listing counts it
+            if let Some(made) = line.made {
+                line.held = made; // the rest the listing counts
             }
             line
         };
