@@ -434,11 +434,15 @@ impl State {
         self.recall_patience(earlier);
         self.savings.saved_steps = earlier.checkpoint.as_ref().map_or(0, |one| one.step);
         self.savings.newest.clone_from(&earlier.checkpoint);
-        if earlier.steps > 0 {
+        // What was taken from a checkpoint in part is taken again: how far it was says nothing.
+        self.savings.whole = earlier.restoring;
+        if earlier.steps > 0 && !earlier.restoring {
             self.recalled = Some(earlier.steps);
             self.recalled_samples = earlier.samples;
             self.recalled_loss = earlier.loss;
             self.recalled_accuracy = earlier.accuracy;
+        }
+        if earlier.steps > 0 || earlier.restoring {
             self.phase = Phase::Running;
             "another control member took the job over".clone_into(&mut self.reason);
         }

@@ -84,6 +84,9 @@ pub(super) struct Savings {
     pub(super) newest: Option<Checkpoint>,
     /// The one that shards are taken from which nobody has.
     pub(super) restoring: Option<Checkpoint>,
+    /// All shards are to come from one checkpoint, and some have not yet: what members have from before is of other
+    /// parameters, and does not count until all are there.
+    pub(super) whole: bool,
     pub(super) saving: Option<Saving>,
     /// When the newest was completed, and at which step.
     pub(super) saved_at: Option<Instant>,

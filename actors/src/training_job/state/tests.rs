@@ -17,6 +17,7 @@ mod forged;
 mod gang;
 mod hang;
 mod late_trainer;
+mod mixed;
 mod silence;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {

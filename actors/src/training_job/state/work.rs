@@ -54,7 +54,7 @@ impl State {
             let Some(holder) = self.holders.get_mut(index) else { continue };
             // A move whose confirmation was lost with its sender.
             let arrived = match holder {
-                Holder::Nobody => serves.contains(shard),
+                Holder::Nobody => serves.contains(shard) && !self.savings.whole,
                 Holder::Moving { from, to, .. } => {
                     serves.contains(shard)
                         && *to == report.pod_uid
