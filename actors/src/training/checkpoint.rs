@@ -26,7 +26,7 @@ use safetensors::SafeTensors;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use tensors::{numbers, refused, sha256, sha256_of};
+use tensors::{numbers, refused, sha256, sha256_of, unreadable};
 
 /// How the folder of a complete one begins.
 const COMPLETE: &str = "checkpoint-";
@@ -208,10 +208,14 @@ pub fn look(order: &LookForCheckpoint) -> Result<Looked, CheckpointError> {
         };
         match taken {
             Ok(checkpoint) => return Ok(Looked { newest: Some(checkpoint), refused, last }),
-            Err(error) if refused.len() < MOST_REFUSED => {
-                refused.push((path.display().to_string(), error.to_string()));
+            Err(error @ CheckpointError::Unusable { .. }) => {
+                if refused.len() < MOST_REFUSED {
+                    refused.push((path.display().to_string(), error.to_string()));
+                }
             }
-            Err(_) => {}
+            // A disk that cannot be read for the moment says nothing of what is on it: an older one, or none, must not
+            // be taken for that.
+            Err(error) => return Err(error),
         }
     }
     Ok(Looked { newest: None, refused, last })
@@ -235,7 +239,7 @@ fn take(path: &Path, order: &LookForCheckpoint) -> Result<Checkpoint, Checkpoint
 pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError> {
     for shard in &manifest.shards {
         let path = folder.join(&shard.file);
-        let found = sha256_of(&path).map_err(|error| unusable(&path, error.to_string()))?;
+        let found = sha256_of(&path).map_err(unreadable(&path))?;
         if found != (shard.bytes, shard.sha256.clone()) {
             return Err(unusable(&path, "it is not as it was written"));
         }
@@ -259,10 +263,10 @@ pub fn read_shard(
     optimizer: OptimizerKind,
 ) -> Result<ShardState, CheckpointError> {
     let path = folder.join(&shard.file);
-    let file = File::open(&path).map_err(|error| unusable(&path, error.to_string()))?;
+    let file = File::open(&path).map_err(unreadable(&path))?;
     let mut bytes = Vec::new();
     // Longer than it says, it is another one, and no more of it is read.
-    file.take(shard.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(refused(&path))?;
+    file.take(shard.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable(&path))?;
     if bytes.len() as u64 != shard.bytes || sha256(&bytes) != shard.sha256 {
         return Err(unusable(&path, "it is not as it was written"));
     }

@@ -225,6 +225,30 @@ fn a_folder_that_cannot_be_one_is_named() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_for_a_moment_is_no_reason_to_pass_a_checkpoint_over() {
+    let folder = TempDir::new().unwrap();
+    save(folder.path(), 1, 5);
+    let newest = save(folder.path(), 2, 9);
+    let manifest = open(Path::new(&newest.path), &newest.sha256).unwrap();
+    for file in ["shard-00001.safetensors", MANIFEST] {
+        let path = Path::new(&newest.path).join(file);
+        let (aside, good) = (folder.path().join("aside"), look(&question(folder.path())).unwrap());
+        assert_eq!(good.newest, Some(newest.clone()));
+        fs::rename(&path, &aside).unwrap();
+        // Nobody can open what leads to itself: an error of the system that is not about a missing file.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let looked = look(&question(folder.path()));
+        assert!(matches!(looked, Err(CheckpointError::Folder { .. })), "{file}: {looked:?}");
+        if file != MANIFEST {
+            let read = read_shard(Path::new(&newest.path), &manifest.shards[1], ADAM);
+            assert!(matches!(read, Err(CheckpointError::Folder { .. })), "{read:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+}
+
+#[test]
 fn an_exported_model_has_its_tensors_by_name_as_other_programs_read_them() {
     let folder = TempDir::new().unwrap();
     let saved = save(folder.path(), 1, 5);

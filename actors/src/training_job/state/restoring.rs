@@ -74,6 +74,15 @@ impl State {
                 self.saving_failed(&why, now);
                 return;
             }
+            (None, None) if own && self.is_missed(&order.folder, &looked.refused) => {
+                let why = format!(
+                    "spec.checkpoint.path: {} has no checkpoint of this job, and had one: see to it that the file \
+                     system is mounted there, or take spec.checkpoint out to have the job begin anew",
+                    order.folder
+                );
+                self.saving_failed(&why, now);
+                return;
+            }
             (None, _) => {
                 (self.savings.search, self.savings.newest) = (Search::Done(None), None);
             }
@@ -82,8 +91,16 @@ impl State {
         self.begin_from_found(now);
     }
 
+    /// Whether the newest checkpoint that is known of should be in this folder, and is not there at all: it is rather
+    /// the folder that is another one.
+    fn is_missed(&self, folder: &str, refused: &[(String, String)]) -> bool {
+        let Some(newest) = &self.savings.newest else { return false };
+        let is_refused = refused.iter().any(|(path, _)| *path == newest.path);
+        newest.path.starts_with(&format!("{}/", folder.trim_end_matches('/'))) && !is_refused
+    }
+
     /// Where the search was for the beginning, the job begins with what was found.
-    fn begin_from_found(&mut self, now: Instant) {
+    pub(super) fn begin_from_found(&mut self, now: Instant) {
         if self.savings.begun || !matches!(self.savings.search, Search::Done(_)) {
             return;
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 mod checkpoints;
 mod copies;
 mod endings;
+mod folders;
 mod forged;
 mod gang;
 mod hang;

@@ -5,7 +5,7 @@ use impresario_client::protocol::training::{
     Applied, Checkpoint, Committed, Evaluated, Looked, Progress, SavedShard,
 };
 
-const FOLDER: &str = "/models/job";
+pub(super) const FOLDER: &str = "/models/job";
 
 /// A job that saves what it learns.
 pub(super) fn alone(more: serde_json::Value, now: Instant) -> State {
@@ -67,7 +67,7 @@ pub(super) fn answered(
 }
 
 /// A server that does what it is told; its shards are at this step.
-fn good(state: &State, step: u64) -> impl Fn(&Errand) -> Outcome + use<> {
+pub(super) fn good(state: &State, step: u64) -> impl Fn(&Errand) -> Outcome + use<> {
     let ranges = state.ranges.clone();
     move |errand| match errand {
         Errand::Look(..) => looked(None),
@@ -90,7 +90,7 @@ fn good(state: &State, step: u64) -> impl Fn(&Errand) -> Outcome + use<> {
 }
 
 /// Orders until none is due.
-fn saves(state: &mut State, step: u64, now: Instant) -> Vec<&'static str> {
+pub(super) fn saves(state: &mut State, step: u64, now: Instant) -> Vec<&'static str> {
     let mut all = Vec::new();
     loop {
         let good = good(state, step);
@@ -107,7 +107,7 @@ fn saves(state: &mut State, step: u64, now: Instant) -> Vec<&'static str> {
 }
 
 /// The shards come to the server.
-fn begins(state: &mut State, now: Instant) {
+pub(super) fn begins(state: &mut State, now: Instant) {
     for action in state.reconcile(now) {
         arrives(state, &action);
     }
@@ -115,7 +115,7 @@ fn begins(state: &mut State, now: Instant) {
 }
 
 /// The trainer asks for work, says that it has done it, and so on for so many steps.
-fn trains(state: &mut State, steps: u64, now: Instant) {
+pub(super) fn trains(state: &mut State, steps: u64, now: Instant) {
     while state.steps() < steps {
         let Order::Train(batches) = state.work(&ask(1), now).unwrap().order else { continue };
         let done = batches.into_iter().map(|batch| Progress {
@@ -132,7 +132,7 @@ fn trains(state: &mut State, steps: u64, now: Instant) {
     }
 }
 
-fn reasons(state: &mut State) -> Vec<&'static str> {
+pub(super) fn reasons(state: &mut State) -> Vec<&'static str> {
     state.take_remarks().iter().map(|remark| remark.reason).collect()
 }
 
@@ -314,7 +314,7 @@ fn a_job_that_is_to_begin_from_a_checkpoint_does_not_begin_without() {
 }
 
 /// All members are replaced by others, which have nothing.
-fn loses_all(state: &mut State, now: Instant) {
+pub(super) fn loses_all(state: &mut State, now: Instant) {
     let pods = [(5, Member::ParameterServer), (6, Member::Trainer)];
     state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
     joins(state, 5, Holds::Shards(Vec::new()), now);
