@@ -122,6 +122,11 @@ impl Savings {
         self.finishing.is_some() || more > 0 && (by_steps || by_time)
     }
 
+    /// So often in a row it did not go well.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// It went well: what was in the way is no more.
     pub(super) fn succeeded(&mut self) {
         (self.failures, self.again, self.problem) = (0, None, None);

@@ -52,3 +52,62 @@ fn a_job_whose_newest_checkpoint_is_there_and_spoiled_begins_anew() {
     assert!(["CheckpointRefused", "TrainingBeginsAnew"].iter().all(|one| said.contains(one)));
 }
 
+#[test]
+fn a_server_that_writes_nothing_of_what_it_is_asked_for_is_asked_ever_later_and_told_of() {
+    let mut now = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 1 }), now);
+    saves(&mut state, 0, now);
+    begins(&mut state, now);
+    trains(&mut state, 1, now);
+    let mut asked = 0;
+    for _ in 0..600 {
+        // As the job's actor does: again at once, for as long as anything is due.
+        loop {
+            let errands = answered(&mut state, now, |_| Outcome::Saved(Vec::new())).len();
+            asked += errands;
+            assert!(asked < 100, "in ten minutes");
+            if errands == 0 {
+                break;
+            }
+        }
+        now += Duration::from_secs(1);
+    }
+    assert!(asked >= 5, "it is tried again: {asked}");
+    assert!(reasons(&mut state).contains(&"CheckpointFailed"));
+    now += Duration::from_mins(2);
+    let reply = good(&state, 1);
+    assert!(!answered(&mut state, now, reply).is_empty(), "and goes on when it does");
+}
+
+#[test]
+fn a_folder_that_hangs_keeps_no_job_from_beginning_that_has_saved_nothing() {
+    let mut now = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 1 }), now);
+    for _ in 0..10 {
+        answered(&mut state, now, |_| Outcome::Unreached("no answer in time".to_owned()));
+        now += Duration::from_mins(15);
+    }
+    let begun = provided(&state.reconcile(now));
+    assert!(matches!(begun[..], [(_, true)]), "{begun:?}");
+    assert_eq!(state.checkpoint_problem(), Some("no answer in time"));
+}
+
+#[test]
+fn another_server_is_asked_where_the_folder_of_one_hangs() {
+    let mut now = clock::now();
+    let mut state = alone(json!({ "intervalSteps": 1 }), now);
+    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::ParameterServer)];
+    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), now);
+    joins(&mut state, 2, Holds::Shards(Vec::new()), now);
+    joins(&mut state, 1, model(), now);
+    let mut asked = BTreeSet::new();
+    for _ in 0..3 {
+        let errands = answered(&mut state, now, |_| Outcome::Unreached("no answer".to_owned()));
+        let [Errand::Look(at, _)] = &errands[..] else { panic!("{errands:?}") };
+        asked.insert(at.path.to_string());
+        now += Duration::from_mins(15);
+    }
+    assert_eq!(asked.len(), 2, "{asked:?}");
+}
+
