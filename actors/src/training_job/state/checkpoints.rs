@@ -104,7 +104,10 @@ impl State {
             Search::Other => match &rule.resume_from {
                 Some(folder) => self.look(server, folder, false, true),
                 None => {
+                    // It was taken out of the object: none is waited for any more.
                     self.savings.search = Search::Done(None);
+                    self.savings.succeeded();
+                    self.begin_from_found(now);
                     Vec::new()
                 }
             },

@@ -80,6 +80,23 @@ fn a_server_that_writes_nothing_of_what_it_is_asked_for_is_asked_ever_later_and_
 }
 
 #[test]
+fn a_job_begins_without_the_checkpoint_that_it_waits_for_when_the_field_is_taken_out() {
+    let began = clock::now();
+    let mut state = saving(json!({ "resumeFrom": "/models/old" }), began);
+    answered(&mut state, began, |_| looked(None));
+    answered(&mut state, began, |_| looked(None));
+    assert!(provided(&state.reconcile(began)).is_empty());
+    let mut spec = state.spec().clone();
+    spec.checkpoint.as_mut().unwrap().resume_from = None;
+    state.respecified(spec);
+    let now = began + Duration::from_mins(2);
+    answered(&mut state, now, |_| looked(None));
+    let begun = provided(&state.reconcile(now));
+    assert!(matches!(begun[..], [(_, true)]), "{begun:?}");
+    assert_eq!(state.checkpoint_problem(), None);
+}
+
+#[test]
 fn a_folder_that_hangs_keeps_no_job_from_beginning_that_has_saved_nothing() {
     let mut now = clock::now();
     let mut state = saving(json!({ "intervalSteps": 1 }), now);
