@@ -128,3 +128,58 @@ fn another_server_is_asked_where_the_folder_of_one_hangs() {
     assert_eq!(asked.len(), 2, "{asked:?}");
 }
 
+#[test]
+fn nothing_is_evaluated_for_the_last_time_while_a_trainer_has_a_batch_in_hand() {
+    let now = clock::now();
+    let mut state = team(now);
+    state.spec.stop.target_metric = Some(0.5);
+    for action in state.reconcile(now) {
+        arrives(&mut state, &action);
+    }
+    let batches =
+        |state: &mut State, number: u32| match state.work(&ask(number), now).unwrap().order {
+            Order::Train(batches) => batches,
+            other => panic!("{other:?}"),
+        };
+    let (first, second) = (batches(&mut state, 1), batches(&mut state, 2));
+    let done = |batches: Vec<impresario_client::protocol::training::Batch>| -> Vec<Progress> {
+        let of = |batch: impresario_client::protocol::training::Batch| Progress {
+            step: batch.step,
+            samples: batch.length,
+            loss: Some(0.5),
+            seconds: 0.1,
+            compute_seconds: 0.1,
+            gradient_square: None,
+        };
+        batches.into_iter().map(of).collect()
+    };
+    let evaluated = |number| NextWork {
+        evaluated: Some(Evaluated { version: 1, loss: Some(0.1), accuracy: 0.9 }),
+        evaluation: Some(number),
+        ..ask(1)
+    };
+    let order = state.work(&NextWork { done: done(first), ..ask(1) }, now).unwrap().order;
+    let Order::Evaluate { number } = order else { panic!("{order:?}") };
+    let order = state.work(&evaluated(number), now).unwrap().order;
+    assert!(matches!(order, Order::Wait { .. }), "the other pushes a gradient still: {order:?}");
+    assert!(!state.ended());
+    let order = state.work(&NextWork { done: done(second), ..ask(2) }, now).unwrap().order;
+    assert!(matches!(order, Order::Evaluate { .. }), "{order:?}");
+}
+
+#[test]
+fn batches_of_a_trainer_that_hangs_are_done_by_another_before_the_last_evaluation() {
+    let began = clock::now();
+    let mut state = team(began);
+    for action in state.reconcile(began) {
+        arrives(&mut state, &action);
+    }
+    let order = state.work(&ask(2), began).unwrap().order;
+    assert!(matches!(order, Order::Train(_)), "{order:?}");
+    state.final_evaluation = true;
+    let order = state.work(&ask(1), began).unwrap().order;
+    assert!(matches!(order, Order::Wait { .. }), "{order:?}");
+    let late = began + Duration::from_mins(10);
+    let order = state.work(&ask(1), late).unwrap().order;
+    assert!(matches!(order, Order::Train(_)), "{order:?}");
+}
