@@ -23,6 +23,7 @@ mod savings;
 mod shards;
 mod sizing;
 mod told;
+mod unstarted;
 mod work;
 
 use super::earlier::Earlier;
@@ -459,6 +460,7 @@ impl State {
         if !self.pods_known {
             return Vec::new();
         }
+        self.tell_unstarted(now);
         let mut actions = self.replace_silent(now);
         self.settle_copies(now);
         actions.extend(self.reconcile_pods(now));

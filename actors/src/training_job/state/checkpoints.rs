@@ -41,7 +41,7 @@ impl State {
 
     /// Why no checkpoint is written at the moment, if something is in the way.
     pub fn checkpoint_problem(&self) -> Option<&str> {
-        self.savings.problem.as_deref()
+        self.savings.problem.as_deref().or(self.savings.not_started.as_deref())
     }
 
     /// Whether all steps are done and the parameters are still to be saved.

@@ -95,6 +95,10 @@ pub(super) struct Savings {
     again: Option<Instant>,
     /// What is in the way, while something is.
     pub(super) problem: Option<String>,
+    /// Parameter servers' pods that have a node and do not start, and since when.
+    pub(super) unstarted: BTreeMap<String, Instant>,
+    /// What is told of one of them, while one does not start for long.
+    pub(super) not_started: Option<String>,
     /// Since when the parameters are to be saved for the last time.
     pub(super) finishing: Option<Instant>,
     /// The one that was written when nothing was left to train.

@@ -20,6 +20,7 @@ mod hang;
 mod late_trainer;
 mod mixed;
 mod silence;
+mod unstarted;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
     Seen {
