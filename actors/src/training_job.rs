@@ -23,7 +23,7 @@ mod status;
 
 use actix::prelude::*;
 use desk::{Desk, DeskError, Sight};
-use earlier::Earlier;
+use earlier::{Earlier, RESTORING};
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Leave, Member, ReportError, TrainerRole, TrainingJobRole, job_actor,
@@ -353,9 +353,10 @@ impl TrainingJob {
         let due = match &self.written {
             None => true,
             Some((written, at)) => {
-                let important = ["phase", "parameterServers", "trainers", "round", "conditions"]
-                    .iter()
-                    .any(|field| written[field] != status[field]);
+                let important =
+                    ["phase", "parameterServers", "trainers", "round", "conditions", RESTORING]
+                        .iter()
+                        .any(|field| written[field] != status[field]);
                 *written != status && (important || now.duration_since(*at) > STATUS_EVERY)
             }
         };

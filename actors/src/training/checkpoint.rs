@@ -20,13 +20,14 @@ use impresario_client::protocol::training::{
     Checkpoint, CheckpointError, CommitCheckpoint, Committed, LookForCheckpoint, Looked,
     OptimizerKind, SavedShard, ShardState,
 };
-use impresario_runtime::clock;
+use impresario_runtime::{clock, random};
 use manifest::file_of;
+use rand::Rng as _;
 use safetensors::SafeTensors;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use tensors::{numbers, refused, sha256, sha256_of};
+use tensors::{numbers, refused, sha256, sha256_of, unreadable};
 
 /// How the folder of a complete one begins.
 const COMPLETE: &str = "checkpoint-";
@@ -69,10 +70,17 @@ fn settle(folder: &Path) -> Result<(), CheckpointError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused(folder))
 }
 
+/// The file of a shard that is not part of a complete checkpoint yet: of the same shard there may be several.
+fn written_as(shard: u32, sha256: &str) -> String {
+    format!("{}.{sha256}", file_of(shard))
+}
+
 /// Writes one shard into a folder that is made for it.
 pub fn write_shard(folder: &Path, state: &ShardState) -> Result<SavedShard, CheckpointError> {
     fs::create_dir_all(folder).map_err(refused(folder))?;
-    let path = folder.join(file_of(state.range.shard));
+    // Nobody else writes into this file, whoever was given the shard since: one that wakes up late changes nothing.
+    let nonce: u64 = random::rng().random();
+    let path = folder.join(format!("{}.writing-{nonce:016x}", file_of(state.range.shard)));
     let parts = [
         ("values", &state.values),
         ("average", &state.average),
@@ -89,6 +97,8 @@ pub fn write_shard(folder: &Path, state: &ShardState) -> Result<SavedShard, Chec
         file.finish()
     };
     let (bytes, sha256) = write().map_err(refused(&path))?;
+    let written = folder.join(written_as(state.range.shard, &sha256));
+    fs::rename(&path, &written).map_err(refused(&written))?;
     Ok(SavedShard {
         range: state.range,
         version: state.version,
@@ -106,7 +116,8 @@ pub fn commit(order: &CommitCheckpoint) -> Result<Committed, CheckpointError> {
     let folder = Path::new(&order.folder);
     let temporary = folder.join(&order.temporary);
     for one in &order.saved {
-        let path = temporary.join(file_of(one.range.shard));
+        check_part(&one.sha256)?;
+        let path = temporary.join(written_as(one.range.shard, &one.sha256));
         let found = fs::metadata(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CheckpointError::Folder {
                 path: path.display().to_string(),
@@ -119,6 +130,8 @@ pub fn commit(order: &CommitCheckpoint) -> Result<Committed, CheckpointError> {
         if found.len() != one.bytes {
             return Err(unusable(&path, format!("{} bytes of {}", found.len(), one.bytes)));
         }
+        let file = temporary.join(file_of(one.range.shard));
+        fs::rename(&path, &file).map_err(refused(&file))?;
     }
     let unix_seconds = clock::timestamp().as_second();
     let manifest = Manifest::new(&order.job, &order.uid, unix_seconds, &order.model, &order.saved);
@@ -131,14 +144,28 @@ pub fn commit(order: &CommitCheckpoint) -> Result<Committed, CheckpointError> {
         file.sync_all()
     };
     write().map_err(refused(&path))?;
+    let strays = remove_strays(&temporary).err();
     settle(&temporary)?;
     let complete = folder.join(format!("{COMPLETE}{:08}-{}", order.number, order.uid));
     // One that is there already is another activation's: a folder is never renamed onto one that is not empty.
     fs::rename(&temporary, &complete).map_err(refused(&complete))?;
     settle(folder)?;
-    let left_over = remove_old(folder, &order.uid, order.keep).err();
+    let left_over = remove_old(folder, &order.uid, order.keep).err().or(strays);
     let checkpoint = manifest.checkpoint(&complete, sha256(&text));
     Ok(Committed { checkpoint, left_over: left_over.map(|error| error.to_string()) })
+}
+
+/// Files of shards that were written twice, or were not written to their end.
+fn remove_strays(temporary: &Path) -> Result<(), CheckpointError> {
+    for entry in fs::read_dir(temporary).map_err(refused(temporary))? {
+        let entry = entry.map_err(refused(temporary))?;
+        let name = entry.file_name();
+        let named = name.to_str().and_then(|name| name.strip_prefix("shard-"));
+        if named.is_some_and(|rest| !rest.ends_with(".safetensors")) {
+            fs::remove_file(entry.path()).map_err(refused(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The folders of complete checkpoints, newest first: number, owner and path.
@@ -208,10 +235,14 @@ pub fn look(order: &LookForCheckpoint) -> Result<Looked, CheckpointError> {
         };
         match taken {
             Ok(checkpoint) => return Ok(Looked { newest: Some(checkpoint), refused, last }),
-            Err(error) if refused.len() < MOST_REFUSED => {
-                refused.push((path.display().to_string(), error.to_string()));
+            Err(error @ CheckpointError::Unusable { .. }) => {
+                if refused.len() < MOST_REFUSED {
+                    refused.push((path.display().to_string(), error.to_string()));
+                }
             }
-            Err(_) => {}
+            // A disk that cannot be read for the moment says nothing of what is on it: an older one, or none, must not
+            // be taken for that.
+            Err(error) => return Err(error),
         }
     }
     Ok(Looked { newest: None, refused, last })
@@ -235,7 +266,7 @@ fn take(path: &Path, order: &LookForCheckpoint) -> Result<Checkpoint, Checkpoint
 pub fn verify(folder: &Path, manifest: &Manifest) -> Result<(), CheckpointError> {
     for shard in &manifest.shards {
         let path = folder.join(&shard.file);
-        let found = sha256_of(&path).map_err(|error| unusable(&path, error.to_string()))?;
+        let found = sha256_of(&path).map_err(unreadable(&path))?;
         if found != (shard.bytes, shard.sha256.clone()) {
             return Err(unusable(&path, "it is not as it was written"));
         }
@@ -259,10 +290,10 @@ pub fn read_shard(
     optimizer: OptimizerKind,
 ) -> Result<ShardState, CheckpointError> {
     let path = folder.join(&shard.file);
-    let file = File::open(&path).map_err(|error| unusable(&path, error.to_string()))?;
+    let file = File::open(&path).map_err(unreadable(&path))?;
     let mut bytes = Vec::new();
     // Longer than it says, it is another one, and no more of it is read.
-    file.take(shard.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(refused(&path))?;
+    file.take(shard.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable(&path))?;
     if bytes.len() as u64 != shard.bytes || sha256(&bytes) != shard.sha256 {
         return Err(unusable(&path, "it is not as it was written"));
     }

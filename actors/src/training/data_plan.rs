@@ -64,6 +64,11 @@ impl DataPlan {
         self.untouched
     }
 
+    /// Whether nobody has a batch in hand.
+    pub fn is_at_rest(&self) -> bool {
+        self.working.is_empty()
+    }
+
     /// The first step that has never been given out.
     pub fn next_step(&self) -> u64 {
         self.next

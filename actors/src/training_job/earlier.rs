@@ -9,6 +9,9 @@ use std::time::Duration;
 /// The condition that says whether the auction has granted a job's minimum.
 pub const ADMITTED: &str = "Admitted";
 
+/// Where the status says that the whole model is being taken from a checkpoint.
+pub const RESTORING: &str = "restoring";
+
 /// Where the status says how long the next pod of a role may take until it joins, in seconds.
 pub const JOIN_SECONDS: [(Member, &str); 2] = [
     (Member::ParameterServer, "parameterServerJoinSeconds"),
@@ -42,6 +45,8 @@ pub struct Earlier {
     pub join_within: BTreeMap<Member, Duration>,
     /// The newest checkpoint that it knew of.
     pub checkpoint: Option<Checkpoint>,
+    /// Whether it was taking the whole model from a checkpoint: what members have may be a part of it.
+    pub restoring: bool,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
 }
@@ -95,6 +100,7 @@ impl Earlier {
                 })
                 .collect(),
             checkpoint: checkpoint_in(&status["lastCheckpoint"]),
+            restoring: status[RESTORING] == true,
             status: status.clone(),
         }
     }

@@ -23,6 +23,7 @@ mod savings;
 mod shards;
 mod sizing;
 mod told;
+mod unstarted;
 mod work;
 
 use super::earlier::Earlier;
@@ -434,11 +435,15 @@ impl State {
         self.recall_patience(earlier);
         self.savings.saved_steps = earlier.checkpoint.as_ref().map_or(0, |one| one.step);
         self.savings.newest.clone_from(&earlier.checkpoint);
-        if earlier.steps > 0 {
+        // What was taken from a checkpoint in part is taken again: how far it was says nothing.
+        self.savings.whole = earlier.restoring;
+        if earlier.steps > 0 && !earlier.restoring {
             self.recalled = Some(earlier.steps);
             self.recalled_samples = earlier.samples;
             self.recalled_loss = earlier.loss;
             self.recalled_accuracy = earlier.accuracy;
+        }
+        if earlier.steps > 0 || earlier.restoring {
             self.phase = Phase::Running;
             "another control member took the job over".clone_into(&mut self.reason);
         }
@@ -455,6 +460,7 @@ impl State {
         if !self.pods_known {
             return Vec::new();
         }
+        self.tell_unstarted(now);
         let mut actions = self.replace_silent(now);
         self.settle_copies(now);
         actions.extend(self.reconcile_pods(now));

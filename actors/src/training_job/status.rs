@@ -1,6 +1,6 @@
 //! A job's status as it is written. What a later activation reads of it: [`Earlier`].
 
-use super::earlier::{ADMITTED, Earlier, JOIN_SECONDS};
+use super::earlier::{ADMITTED, Earlier, JOIN_SECONDS, RESTORING};
 use super::state::State;
 use crate::auction::{in_hall, speed_of};
 use impresario_client::protocol::training::Checkpoint;
@@ -62,6 +62,7 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         set(field, state.longer_join(member).map(|limit| json!(limit.as_secs())));
     }
     set("lastCheckpoint", state.checkpoint().map(told));
+    set(RESTORING, state.is_restored().then(|| json!(true)));
     set("model", state.model().map(told));
     let kept = |field: &str| before[field].as_str().map(|text| json!(text));
     let running = state.steps() > 0 || state.ended();

@@ -1,6 +1,6 @@
 //! What a checkpoint says of itself: `manifest.json`, which names every file with its hash.
 
-use super::tensors::{refused, sha256};
+use super::tensors::{sha256, unreadable};
 use impresario_client::protocol::training::{
     Applied, Checkpoint, CheckpointError, ModelFacts, OptimizerKind, SavedShard, ShardRange,
 };
@@ -138,10 +138,10 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(unusable("there is no such file: it was never completed".to_owned()));
             }
-            Err(error) => return Err(refused(&path)(error)),
+            Err(error) => return Err(unreadable(&path)(error)),
         };
         let mut text = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(refused(&path))?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(unreadable(&path))?;
         if text.len() as u64 > MOST_BYTES {
             return Err(unusable(format!("it has more than {MOST_BYTES} bytes")));
         }

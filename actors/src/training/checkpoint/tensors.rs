@@ -19,6 +19,19 @@ pub(super) fn refused(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError 
     move |error| CheckpointError::Folder { path, cause: error.to_string() }
 }
 
+/// Why a file of a checkpoint cannot be read. What is not there, or is no file, is a checkpoint's own fault; whatever
+/// else the disk says may pass, and says nothing of the checkpoint.
+pub(super) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            let (path, cause) = (path.display().to_string(), error.to_string());
+            CheckpointError::Unusable { path, cause }
+        }
+        _ => refused(&path)(error),
+    }
+}
+
 /// A digest in hexadecimal.
 pub(super) fn hexadecimal(digest: &digest::Digest) -> String {
     digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {

@@ -210,6 +210,24 @@ fn folders_that_are_not_one_and_the_same_are_found_out_before_anything_counts() 
 }
 
 #[test]
+fn a_server_that_writes_on_after_its_shard_was_given_to_another_changes_nothing_that_is_complete() {
+    let folder = TempDir::new().unwrap();
+    let temporary = folder.path().join(temporary_name(UID, 7, 1));
+    let [first, _] = states(4);
+    write_shard(&temporary, &first).unwrap();
+    let open_one = |name: &String| fs::OpenOptions::new().write(true).open(temporary.join(name));
+    let late: Vec<File> = names(&temporary).iter().map(|name| open_one(name).unwrap()).collect();
+    assert_eq!(late.len(), 1);
+    let saved = save(folder.path(), 1, 5);
+    for mut file in late {
+        io::Write::write_all(&mut file, &[7; 64]).unwrap();
+    }
+    assert_eq!(look(&question(folder.path())).unwrap().newest, Some(saved.clone()));
+    let files = [MANIFEST, "shard-00000.safetensors", "shard-00001.safetensors"];
+    assert_eq!(names(Path::new(&saved.path)), files, "what was written twice is removed");
+}
+
+#[test]
 fn a_folder_that_cannot_be_one_is_named() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
@@ -222,6 +240,30 @@ fn a_folder_that_cannot_be_one_is_named() {
     }
     let away = CommitCheckpoint { temporary: "../x".into(), ..order(folder.path(), 1, Vec::new()) };
     assert!(matches!(commit(&away), Err(CheckpointError::Unusable { .. })));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_for_a_moment_is_no_reason_to_pass_a_checkpoint_over() {
+    let folder = TempDir::new().unwrap();
+    save(folder.path(), 1, 5);
+    let newest = save(folder.path(), 2, 9);
+    let manifest = open(Path::new(&newest.path), &newest.sha256).unwrap();
+    for file in ["shard-00001.safetensors", MANIFEST] {
+        let path = Path::new(&newest.path).join(file);
+        let (aside, good) = (folder.path().join("aside"), look(&question(folder.path())).unwrap());
+        assert_eq!(good.newest, Some(newest.clone()));
+        fs::rename(&path, &aside).unwrap();
+        // Nobody can open what leads to itself: an error of the system that is not about a missing file.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let looked = look(&question(folder.path()));
+        assert!(matches!(looked, Err(CheckpointError::Folder { .. })), "{file}: {looked:?}");
+        if file != MANIFEST {
+            let read = read_shard(Path::new(&newest.path), &manifest.shards[1], ADAM);
+            assert!(matches!(read, Err(CheckpointError::Folder { .. })), "{read:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
 }
 
 #[test]

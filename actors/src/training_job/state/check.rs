@@ -64,6 +64,12 @@ impl State {
         known.saturating_add(ahead)
     }
 
+    /// And one more than the last that a server can have.
+    fn held_horizon(&self) -> u64 {
+        // While nothing counts that servers have, it may be of any time.
+        self.horizon(if self.savings.whole { u64::MAX } else { HELD_AHEAD })
+    }
+
     /// Whether this is a pod of ours that speaks for itself, from where it is.
     pub(super) fn check_join(&self, join: &JoinTraining) -> Result<(), JoinRefused> {
         // A pod that is not seen yet will be, if it is ours.
@@ -95,7 +101,7 @@ impl State {
 
     /// Whether a server can have these shards.
     pub(super) fn check_held(&self, held: &[HeldShard]) -> Result<(), Wrong> {
-        let horizon = self.horizon(HELD_AHEAD);
+        let horizon = self.held_horizon();
         let mut seen = BTreeSet::new();
         for (number, one) in held.iter().enumerate() {
             let field = |part: &str| format!("holds[{number}].{part}");
@@ -199,7 +205,7 @@ impl State {
     /// Whether a server can have these versions.
     pub(super) fn check_server(&self, report: &ServerReport) -> Result<(), ReportError> {
         self.member_of(report.activation, &report.pod_uid, Some(Member::ParameterServer))?;
-        let horizon = self.horizon(HELD_AHEAD);
+        let horizon = self.held_horizon();
         let shards = if self.facts.is_none() { MOST_SHARDS } else { self.ranges.len() };
         let mut seen = BTreeSet::new();
         for (shard, version) in &report.versions {

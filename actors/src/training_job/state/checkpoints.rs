@@ -23,6 +23,11 @@ const SAVING: Duration = Duration::from_hours(1);
 /// A job whose parameters cannot be saved at its end for so long has failed.
 const LAST_SAVING: Duration = Duration::from_hours(1);
 
+/// Whether this order looks for what the job can go on from among its own.
+fn is_own_look(errand: &Errand) -> bool {
+    matches!(errand, Errand::Look(_, order) if order.uid.is_some() && order.verify)
+}
+
 impl State {
     /// The newest checkpoint that is known of.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
@@ -36,7 +41,7 @@ impl State {
 
     /// Why no checkpoint is written at the moment, if something is in the way.
     pub fn checkpoint_problem(&self) -> Option<&str> {
-        self.savings.problem.as_deref()
+        self.savings.problem.as_deref().or(self.savings.not_started.as_deref())
     }
 
     /// Whether all steps are done and the parameters are still to be saved.
@@ -86,8 +91,7 @@ impl State {
             self.give_up();
             return Vec::new();
         }
-        let servers = self.joined.values().filter(|one| one.member == Member::ParameterServer);
-        let Some(server) = servers.map(|one| one.place.clone()).next() else { return Vec::new() };
+        let Some(server) = self.server_to_ask() else { return Vec::new() };
         if !self.savings.begun {
             if !self.may_begin() {
                 (self.savings.begun, self.savings.search) = (true, Search::Idle);
@@ -100,7 +104,10 @@ impl State {
             Search::Other => match &rule.resume_from {
                 Some(folder) => self.look(server, folder, false, true),
                 None => {
+                    // It was taken out of the object: none is waited for any more.
                     self.savings.search = Search::Done(None);
+                    self.savings.succeeded();
+                    self.begin_from_found(now);
                     Vec::new()
                 }
             },
@@ -108,6 +115,16 @@ impl State {
         };
         self.savings.under_way = !errands.is_empty();
         errands
+    }
+
+    /// The server that reads, and that completes a checkpoint: another one after each time that it did not go well,
+    /// since the folder of one machine may hang and that of another not. Rather none that is leaving.
+    fn server_to_ask(&self) -> Option<Place> {
+        let servers = || self.joined.values().filter(|one| one.member == Member::ParameterServer);
+        let stays = servers().filter(|one| !one.leaving).count();
+        let mut among: Vec<_> = servers().filter(|one| stays == 0 || !one.leaving).collect();
+        let turn = self.savings.failures() as usize % among.len().max(1);
+        (turn < among.len()).then(|| among.swap_remove(turn).place.clone())
     }
 
     fn give_up(&mut self) {
@@ -210,7 +227,12 @@ impl State {
                 (Errand::Look(_, order), Outcome::Looked(looked)) => {
                     self.has_looked(&order, looked, now);
                 }
-                (Errand::Save(_, order), Outcome::Saved(saved)) => self.has_saved(&order, saved),
+                (Errand::Save(_, order), Outcome::Saved(saved)) => {
+                    if !self.has_saved(&order, saved) {
+                        let why = "a parameter server has written none of the shards that it was asked for";
+                        self.unreached(why, now);
+                    }
+                }
                 (Errand::Commit(_, order), Outcome::Committed(committed)) => {
                     self.has_committed(&order, committed, now);
                 }
@@ -219,9 +241,10 @@ impl State {
                     (self.savings.saving, self.savings.last) = (None, None);
                     self.savings.delayed(pause_share(&self.job), now);
                 }
-                (_, Outcome::Unreached(why)) => {
-                    if self.savings.delayed(pause_share(&self.job), now) {
-                        self.saving_failed(&why, now);
+                (errand, Outcome::Unreached(why)) => {
+                    // A folder that hangs is one that cannot be read.
+                    if self.unreached(&why, now) && is_own_look(&errand) {
+                        self.cannot_look();
                     }
                 }
                 (errand, Outcome::Failed(why)) => {
@@ -230,8 +253,7 @@ impl State {
                         (self.savings.saving, self.savings.last) = (None, None);
                     }
                     self.saving_failed(&why, now);
-                    if matches!(&errand, Errand::Look(_, order) if order.uid.is_some() && order.verify)
-                    {
+                    if is_own_look(&errand) {
                         self.cannot_look();
                     }
                 }
@@ -247,8 +269,19 @@ impl State {
         }
     }
 
-    fn has_saved(&mut self, order: &SaveShards, saved: Vec<SavedShard>) {
-        let Some(saving) = &mut self.savings.saving else { return };
+    /// Nobody has done it. People are told where it has been so for long. Whether it has.
+    fn unreached(&mut self, why: &str, now: Instant) -> bool {
+        let for_long = self.savings.delayed(pause_share(&self.job), now);
+        if for_long {
+            self.saving_failed(why, now);
+        }
+        for_long
+    }
+
+    /// Whether any of what was ordered has been written: who is asked again at once must have brought something.
+    fn has_saved(&mut self, order: &SaveShards, saved: Vec<SavedShard>) -> bool {
+        let Some(saving) = &mut self.savings.saving else { return true };
+        let before = saving.saved.len();
         for one in saved {
             let shard = one.range.shard;
             let is_ours = self.ranges.get(shard as usize) == Some(&one.range);
@@ -257,6 +290,7 @@ impl State {
                 saving.saved.insert(shard, one);
             }
         }
+        saving.saved.len() > before
     }
 
     fn has_committed(&mut self, order: &CommitCheckpoint, committed: Committed, now: Instant) {

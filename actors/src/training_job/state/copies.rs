@@ -14,7 +14,7 @@ impl State {
     /// was kept, the rest begins with initial values and the job says what that cost.
     pub fn has_no_copy(&mut self, action: &Action, now: Instant) {
         if let Action::Restore { .. } = action {
-            self.cannot_restore();
+            self.cannot_restore(action, now);
         }
         let Action::Provide { from, .. } = action else { return };
         for one in self.joined.values_mut().filter(|one| one.place == *from) {
@@ -28,6 +28,10 @@ impl State {
         let trainers = || self.joined.values().filter(|one| one.member == Member::Trainer);
         let nobody_has = trainers().count() > 0 && trainers().all(|one| one.no_copy);
         let missing = self.holders.contains(&Holder::Nobody);
+        if !self.savings.whole && self.holders.iter().all(|holder| *holder == Holder::Nobody) {
+            // The parts that these were to replace the rest of are gone as well: it is decided anew.
+            (self.initial_values, self.savings.restoring) = (false, None);
+        }
         let decided = self.initial_values || self.savings.restoring.is_some();
         if self.steps() == 0 || decided || !missing || !nobody_has {
             return;

@@ -9,6 +9,9 @@ use impresario_client::protocol::training::{
 };
 use std::time::Instant;
 
+/// So many checkpoints that a server has passed over are told of.
+const MOST_REFUSED: usize = 8;
+
 impl State {
     /// Whether it is still open with which parameters the job begins.
     pub(super) fn is_beginning(&self) -> bool {
@@ -41,7 +44,7 @@ impl State {
     }
 
     pub(super) fn has_looked(&mut self, order: &LookForCheckpoint, looked: Looked, now: Instant) {
-        for (path, why) in looked.refused.iter().filter(|_| order.verify) {
+        for (path, why) in looked.refused.iter().filter(|_| order.verify).take(MOST_REFUSED) {
             let message = format!("{} was passed over: {}", shortened(path), shortened(why));
             self.remark(true, "CheckpointRefused", message);
         }
@@ -60,12 +63,22 @@ impl State {
         let resume_from = self.spec.checkpoint.as_ref().and_then(|rule| rule.resume_from.as_ref());
         match (newest, resume_from) {
             (Some(newest), _) => self.savings.search = Search::Done(Some(newest)),
-            (None, Some(_)) if own && !self.savings.begun => self.savings.search = Search::Other,
+            // Also for one that has begun: rather those than initial values.
+            (None, Some(_)) if own => self.savings.search = Search::Other,
             (None, Some(folder)) if !own => {
                 // Who names one does not want to begin without.
                 let why = format!(
                     "spec.checkpoint.resumeFrom: {folder} has no checkpoint that can be used: \
                      put one there, or take the field out"
+                );
+                self.saving_failed(&why, now);
+                return;
+            }
+            (None, None) if own && self.is_missed(&order.folder, &looked.refused) => {
+                let why = format!(
+                    "spec.checkpoint.path: {} has no checkpoint of this job, and had one: see to it that the file \
+                     system is mounted there, or take spec.checkpoint out to have the job begin anew",
+                    order.folder
                 );
                 self.saving_failed(&why, now);
                 return;
@@ -78,8 +91,16 @@ impl State {
         self.begin_from_found(now);
     }
 
+    /// Whether the newest checkpoint that is known of should be in this folder, and is not there at all: it is rather
+    /// the folder that is another one.
+    fn is_missed(&self, folder: &str, refused: &[(String, String)]) -> bool {
+        let Some(newest) = &self.savings.newest else { return false };
+        let is_refused = refused.iter().any(|(path, _)| *path == newest.path);
+        newest.path.starts_with(&format!("{}/", folder.trim_end_matches('/'))) && !is_refused
+    }
+
     /// Where the search was for the beginning, the job begins with what was found.
-    fn begin_from_found(&mut self, now: Instant) {
+    pub(super) fn begin_from_found(&mut self, now: Instant) {
         if self.savings.begun || !matches!(self.savings.search, Search::Done(_)) {
             return;
         }
@@ -91,7 +112,7 @@ impl State {
         let message = format!("from {}, with step {}", found.path, found.step);
         self.remark(false, "Resumed", message);
         self.savings.is_newest(&found, now);
-        self.savings.restoring = Some(found);
+        (self.savings.restoring, self.savings.whole) = (Some(found), true);
     }
 
     /// Nobody has a copy of what is missing. Whether a checkpoint has, or may have: it is looked for, and what is
@@ -126,7 +147,7 @@ impl State {
             if let Some(plan) = &mut self.plan {
                 plan.resume(found.done.clone());
             }
-            self.savings.begun = true;
+            (self.savings.begun, self.savings.whole) = (true, true);
             let message = format!(
                 "all parameter servers and every trainer's copy are gone: the job goes on from {}, \
                  with step {}; that cost {lost} steps",
@@ -199,7 +220,7 @@ impl State {
         }
         self.savings.succeeded();
         if !self.holders.contains(&Holder::Nobody) {
-            self.savings.restoring = None;
+            (self.savings.restoring, self.savings.whole) = (None, false);
         }
     }
 
@@ -210,8 +231,33 @@ impl State {
         }
     }
 
-    /// What was to be taken back cannot be used after all: another is looked for.
-    pub(super) fn cannot_restore(&mut self) {
-        self.savings.restoring = None;
+    /// Whether all shards are to come from one checkpoint, and some have not yet.
+    pub fn is_restored(&self) -> bool {
+        self.savings.whole
+    }
+
+    /// Whether this order is about the checkpoint that shards are taken from now.
+    pub(super) fn is_restored_by(&self, action: &Action) -> bool {
+        let Action::Restore { path, sha256, .. } = action else { return false };
+        let now = self.savings.restoring.as_ref();
+        now.is_some_and(|one| one.path == *path && one.sha256 == *sha256)
+    }
+
+    /// What was to be taken back cannot be used after all: another is looked for. Where all was to come from it, what
+    /// has come already goes with no other, and all is taken from that.
+    pub(super) fn cannot_restore(&mut self, action: &Action, now: Instant) {
+        if !self.is_restored_by(action) {
+            return;
+        }
+        let Some(spoiled) = self.savings.restoring.take().filter(|_| self.savings.whole) else {
+            return;
+        };
+        // A server takes what is ordered later than what it has.
+        self.epoch += 1;
+        self.holders.fill(Holder::Nobody);
+        self.held_since.fill(self.epoch);
+        self.start_over();
+        let why = format!("{} cannot be used any more: another is looked for", spoiled.path);
+        self.saving_failed(&why, now);
     }
 }

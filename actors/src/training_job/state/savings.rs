@@ -84,6 +84,9 @@ pub(super) struct Savings {
     pub(super) newest: Option<Checkpoint>,
     /// The one that shards are taken from which nobody has.
     pub(super) restoring: Option<Checkpoint>,
+    /// All shards are to come from one checkpoint, and some have not yet: what members have from before is of other
+    /// parameters, and does not count until all are there.
+    pub(super) whole: bool,
     pub(super) saving: Option<Saving>,
     /// When the newest was completed, and at which step.
     pub(super) saved_at: Option<Instant>,
@@ -92,6 +95,10 @@ pub(super) struct Savings {
     again: Option<Instant>,
     /// What is in the way, while something is.
     pub(super) problem: Option<String>,
+    /// Parameter servers' pods that have a node and do not start, and since when.
+    pub(super) unstarted: BTreeMap<String, Instant>,
+    /// What is told of one of them, while one does not start for long.
+    pub(super) not_started: Option<String>,
     /// Since when the parameters are to be saved for the last time.
     pub(super) finishing: Option<Instant>,
     /// The one that was written when nothing was left to train.
@@ -117,6 +124,11 @@ impl Savings {
         let by_steps = rule.interval_steps.is_some_and(|interval| more >= interval);
         let by_time = rule.interval.is_some_and(|interval| waited >= interval);
         self.finishing.is_some() || more > 0 && (by_steps || by_time)
+    }
+
+    /// So often in a row it did not go well.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// It went well: what was in the way is no more.

@@ -115,6 +115,12 @@ impl State {
             self.unchecked.insert(pod.to_owned(), held.to_vec());
             return;
         }
+        if self.savings.whole {
+            // Only that what is ordered from now on is later.
+            let latest = held.iter().map(|shard| shard.epoch).max();
+            self.epoch = self.epoch.max(latest.unwrap_or_default());
+            return;
+        }
         for shard in held {
             let index = shard.range.shard as usize;
             let (Some(holder), Some(since), Some(version)) = (
@@ -190,7 +196,12 @@ impl State {
     /// A shard is not where it was thought to be: it is where somebody says that it is, or nowhere.
     fn not_at(&mut self, shard: u32, pod: &str) {
         let has = |(uid, one): &(&String, &Joined)| *uid != pod && one.holds.contains(&shard);
-        let found = self.joined.iter().find(has).map(|(uid, _)| uid.clone());
+        let found = self
+            .joined
+            .iter()
+            .filter(|_| !self.savings.whole)
+            .find(has)
+            .map(|(uid, _)| uid.clone());
         tracing::warn!(job = self.job, shard, pod, ?found, "a shard is not where it should be");
         if let Some(holder) = self.holders.get_mut(shard as usize) {
             *holder = found.map_or(Holder::Nobody, Holder::At);
@@ -292,7 +303,7 @@ impl State {
                     self.arrived(shard, to, *epoch);
                 }
                 if !self.holders.contains(&Holder::Nobody) {
-                    self.initial_values = false;
+                    (self.initial_values, self.savings.whole) = (false, false);
                 }
                 if self.steps() > 0 && !arrived.is_empty() {
                     let optimizer = self.facts.as_ref().map(|facts| facts.optimizer);
@@ -308,7 +319,9 @@ impl State {
                 }
             }
             Action::Restore { to, shards, epoch, .. } => {
-                self.restored(to, shards, *epoch, provided);
+                if self.is_restored_by(action) {
+                    self.restored(to, shards, *epoch, provided);
+                }
             }
             Action::CreatePod(_) | Action::DeletePod { .. } | Action::Leave(_) => {}
         }

@@ -13,11 +13,14 @@ use std::time::Duration;
 mod checkpoints;
 mod copies;
 mod endings;
+mod folders;
 mod forged;
 mod gang;
 mod hang;
 mod late_trainer;
+mod mixed;
 mod silence;
+mod unstarted;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
     Seen {

@@ -54,7 +54,7 @@ impl State {
             let Some(holder) = self.holders.get_mut(index) else { continue };
             // A move whose confirmation was lost with its sender.
             let arrived = match holder {
-                Holder::Nobody => serves.contains(shard),
+                Holder::Nobody => serves.contains(shard) && !self.savings.whole,
                 Holder::Moving { from, to, .. } => {
                     serves.contains(shard)
                         && *to == report.pod_uid
@@ -217,7 +217,10 @@ impl State {
         }
         self.give_up_evaluation(now);
         let due = self.evaluated_at.is_none_or(|at| now.duration_since(at) > EVALUATE_EVERY);
-        if self.evaluating.is_none() && (self.final_evaluation || (due && self.steps() > 0)) {
+        // What is evaluated for the last time, and saved, is what all shards have: a gradient that came meanwhile would
+        // be in some of them.
+        let may = if self.final_evaluation { self.is_at_rest() } else { due && self.steps() > 0 };
+        if self.evaluating.is_none() && may {
             let last = self.final_evaluation;
             self.evaluations += 1;
             let number = self.evaluations;
@@ -225,12 +228,12 @@ impl State {
                 Some(Evaluation { number, trainer: uid.to_owned(), since: now, last });
             return Order::Evaluate { number };
         }
-        if self.final_evaluation {
-            return Order::Wait { milliseconds: 50 };
-        }
         let again = self.overdue_batches(uid, now);
         if !again.is_empty() {
             return Order::Train(again);
+        }
+        if self.final_evaluation {
+            return Order::Wait { milliseconds: 50 };
         }
         let limit =
             (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
@@ -251,6 +254,11 @@ impl State {
             self.remark(false, "Started", "the first trainer has begun".to_owned());
         }
         Order::Train(batches)
+    }
+
+    /// Whether no trainer has a batch in hand.
+    fn is_at_rest(&self) -> bool {
+        self.plan.as_ref().is_none_or(DataPlan::is_at_rest)
     }
 
     /// Waits no more for the evaluation that was ordered, where it is overdue. The next is waited for twice as long as

@@ -209,8 +209,13 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let checkpoint = path.child("checkpoint");
     let [new_one, old_one] = [new, old].map(|job| at(job, "spec.checkpoint"));
     if !new_one.is_null() {
-        for field in ["path", "resumeFrom"] {
+        let mut unchanged = |field: &str| {
             causes.unchanged(&checkpoint.child(field), get(new_one, field), get(old_one, field));
+        };
+        unchanged("path");
+        // One that waits for what it is to begin from may begin without.
+        if !get(new_one, "resumeFrom").is_null() {
+            unchanged("resumeFrom");
         }
     }
     for name in ROLES {

@@ -488,4 +488,10 @@ fn a_training_job_saves_where_and_as_often_as_can_be() {
     changed(&|spec| spec["checkpoint"] = Value::Null).expect("whether it is saved may, too");
     let moved = changed(&|spec| spec["checkpoint"]["path"] = "/n".into()).expect_err("pods see /m");
     assert_eq!(moved.causes[0].field, "spec.checkpoint.path");
+    let waits = made(&json!({"path": "/m", "resumeFrom": "/old"})).expect("a good one");
+    let mut begins = waits.clone();
+    begins["spec"]["checkpoint"]["resumeFrom"] = Value::Null;
+    update(&jobs, Door::Main, begins.clone(), &waits).expect("it may begin without");
+    let late = update(&jobs, Door::Main, waits, &begins).expect_err("it has begun without");
+    assert_eq!(late.causes[0].field, "spec.checkpoint.resumeFrom");
 }
