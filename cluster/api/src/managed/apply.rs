@@ -8,7 +8,7 @@ use super::compare::compare;
 use super::entries::{Entries, Managed, Manager, Operation, Owned, Part};
 use super::fields::Fields;
 use super::merge::{merge, remove};
-use super::owned::{faults, fields_of};
+use super::owned::{faults, fields_of, lift};
 use super::step::{beginning, shown};
 use super::typed::Type;
 use super::update::{Writer, put, take};
@@ -113,6 +113,11 @@ pub fn apply(
         entries = before(row, live, &metadata_time(writer.now));
     }
     entries.spell_out(row, live);
+    for entry in &mut entries.0 {
+        if let Owned::Fields(fields) = &mut entry.owned {
+            lift(of, fields);
+        }
+    }
     let mine = entries.place(&manager).map(|at| entries.0.remove(at));
     let is_applier = |other: &&Managed| other.manager.operation == Operation::Apply;
     if mine.is_none() && entries.iter().filter(is_applier).count() >= MOST_APPLIERS {
@@ -148,7 +153,8 @@ pub fn apply(
     }
     for entry in &mut entries.0 {
         if let Owned::Fields(fields) = &mut entry.owned {
-            fields.subtract(&change.changed);
+            let lost = fields.touched(&change.changed);
+            fields.subtract(&lost);
             fields.subtract(&change.removed);
         }
     }
@@ -182,7 +188,7 @@ fn before(row: &Resource, live: &Value, time: &str) -> Entries {
 
 /// Whether any of this is others'.
 fn are_others(entries: &Entries, changed: &Fields) -> bool {
-    entries.iter().filter_map(Managed::fields).any(|fields| !fields.is_disjoint(changed))
+    entries.iter().filter_map(Managed::fields).any(|fields| !fields.touched(changed).is_empty())
 }
 
 /// What would be taken from others.
@@ -192,7 +198,7 @@ fn conflicts(entries: &Entries, changed: &Fields) -> ApplyError {
     others.sort_by_key(|entry| &entry.manager.name);
     for entry in others {
         let Some(fields) = entry.fields() else { continue };
-        fields.intersection(changed).each(&mut |path| {
+        fields.touched(changed).each(&mut |path| {
             if told.len() < MOST_CONFLICTS {
                 told.push(Conflict { manager: entry.manager.clone(), field: shown(path) });
             } else {

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 /// The most places that a set which is received may have: more than the largest object has fields, so that whoever is
 /// told a set can send it back.
-pub const MOST_PLACES: usize = 1_000_000;
+pub const MOST_PLACES: usize = 300_000;
 /// How deep it may go.
 pub const DEEPEST: usize = 128;
 /// The name of a place itself among what is below it.
@@ -166,6 +166,20 @@ impl Fields {
         for (step, mine) in &self.below {
             if let Some(theirs) = other.below.get(step) {
                 both.put(step.clone(), mine.intersection(theirs));
+            }
+        }
+        both
+    }
+
+    /// What of this is touched where the places of the other change: with a place that changes as one, all below it.
+    pub(super) fn touched(&self, changed: &Self) -> Self {
+        if changed.here && changed.below.is_empty() {
+            return self.clone();
+        }
+        let mut both = Self { here: self.here && changed.here, below: BTreeMap::new() };
+        for (step, mine) in &self.below {
+            if let Some(theirs) = changed.below.get(step) {
+                both.put(step.clone(), mine.touched(theirs));
             }
         }
         both

@@ -38,6 +38,26 @@ pub fn fields_of(of: Type<'_>, value: &Value) -> Fields {
     fields
 }
 
+/// Makes one field of what is owned as one by now, and was owned in parts: the schema was another when it was written.
+pub fn lift(of: Type<'_>, fields: &mut Fields) {
+    if fields.below.is_empty() {
+        return;
+    }
+    if of.form(&Value::Object(serde_json::Map::new())) == Form::Leaf {
+        *fields = Fields::leaf();
+        return;
+    }
+    for (step, below) in &mut fields.below {
+        let inside = match step.name() {
+            Some(name) => of.member(name).map(|(inside, _)| inside),
+            None => Some(of.entry()),
+        };
+        if let Some(inside) = inside {
+            lift(inside, below);
+        }
+    }
+}
+
 fn is_nothing(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
 }

@@ -54,3 +54,34 @@ fn each_part_of_an_object_of_which_nothing_is_known_is_of_before_the_first_apply
     let refused = world.apply("op", &json!({ "spec": { "paused": false } }), false).unwrap_err();
     assert!(refused.to_string().contains(".spec.paused"), "{refused}");
 }
+
+#[test]
+fn what_was_owned_in_parts_and_is_one_field_by_now_conflicts_and_goes_as_one() {
+    let mut world = World::of("apps", "deployments");
+    let with = |args: &Value| json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "args": args }] } } } });
+    world.apply("a", &with(&json!(["1"])), false).unwrap();
+    // As if `args` had been a set when it was applied.
+    for entry in world.object["metadata"]["managedFields"].as_array_mut().unwrap() {
+        let args = "/fieldsV1/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"c\"}/f:args";
+        *entry.pointer_mut(args).unwrap() = json!({ "v:\"1\"": {} });
+    }
+    let refused = world.apply("b", &with(&json!(["2"])), false).unwrap_err().to_string();
+    assert!(
+        refused.ends_with(r#"conflict with "a": .spec.template.spec.containers[name="c"].args"#),
+        "{refused}"
+    );
+    let without =
+        json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } } });
+    world.apply("a", &without, false).unwrap();
+    assert_eq!(world.object["spec"], without["spec"]);
+}
+
+#[test]
+fn what_lies_below_a_place_that_changes_as_one_is_a_conflict_and_is_taken_over_with_it() {
+    let fields = |value: Value| Fields::parse(&value).unwrap();
+    let theirs = fields(json!({ "f:free": { ".": {}, "f:b": {} }, "f:other": {} }));
+    let as_one = fields(json!({ "f:free": {} }));
+    assert_eq!(theirs.touched(&as_one).paths(), [".free", ".free.b"]);
+    let in_parts = fields(json!({ "f:free": { "f:a": {} } }));
+    assert!(theirs.touched(&in_parts).is_empty());
+}
