@@ -87,7 +87,7 @@ fn look(of: Type<'_>, value: &Value, path: &mut String, faults: &mut Vec<String>
                 match of.member(name) {
                     Some((inside, _)) => look(inside, member, path, faults),
                     None => {
-                        faults.push(format!("{}: field not declared in schema", beginning(path)))
+                        faults.push(format!("{}: field not declared in schema", beginning(path)));
                     }
                 }
                 path.truncate(length);

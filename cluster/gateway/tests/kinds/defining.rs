@@ -2,9 +2,7 @@
 
 use crate::harness::{Answer, Harness};
 use crate::lines::Lines;
-use crate::watch;
 use futures_util::StreamExt as _;
-use impresario_api::catalog::find;
 use impresario_objects::definitions::{Definitions, Settler};
 use impresario_objects::{Objects, Reader};
 use impresario_runtime::clock;

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use impresario_api::catalog::find;
 use impresario_objects::{Door, Objects, WriteOptions};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_kind_that_is_defined_is_served_by_its_definition() {

@@ -116,7 +116,9 @@ fn compare(answer: &Answer, theirs: &Value, wrong: &mut Vec<String>) {
     let mut ours = json!({});
     for (column, cell) in columns.iter().zip(cells) {
         let title = column["name"].as_str().unwrap();
-        let is_time = theirs[title] == "$time" && is_span(cell);
+        let is_date =
+            column["type"] == "date" && cell.as_str().is_some_and(|cell| cell.ends_with('Z'));
+        let is_time = theirs[title] == "$time" && (is_span(cell) || is_date);
         ours[title] = if is_time { "$time".into() } else { cell.clone() };
     }
     differences("", &ours, theirs, wrong);
