@@ -84,11 +84,13 @@ fn a_role_that_is_put_together_grows_with_its_parts(site: &Site) {
 
 fn roles_are_reconciled_from_a_file(site: &Site) {
     let kubectl = &site.kubectl;
+    // kubectl looks for what is there in the namespace that the file names.
+    let space = kubectl.namespace.clone();
     let text = |verbs: &str| {
         format!(
-            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: kept}}\nrules:\n- apiGroups: ['']\n  \
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: kept, namespace: {space}}}\nrules:\n- apiGroups: ['']\n  \
              resources: [configmaps]\n  verbs: [{verbs}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n\
-             metadata: {{name: kept}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: kept}}\nsubjects:\n\
+             metadata: {{name: kept, namespace: {space}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: kept}}\nsubjects:\n\
              - {{apiGroup: rbac.authorization.k8s.io, kind: User, name: rob}}\n"
         )
     };

@@ -21,7 +21,10 @@ fn a_cron_job_is_tried_by_hand_suspended_and_told_of(site: &Site) {
     kubectl.until("get job by-hand", "{.metadata.ownerReferences[0].kind}", "CronJob");
     let last = "{.status.lastSuccessfulTime}";
     let ended = kubectl.field("get job by-hand", "{.status.completionTime}");
-    kubectl.until("get cronjob yearly", last, &ended);
+    // A kubectl before 1.28 makes a job that the cron job owns and does not control: it says nothing of that one.
+    if kubectl.field("get job by-hand", "{.metadata.ownerReferences[0].controller}") == "true" {
+        kubectl.until("get cronjob yearly", last, &ended);
+    }
     assert_eq!(kubectl.field("get cronjob yearly", "{.status.active}"), "");
 
     let shown = kubectl.run("get cj yearly --no-headers").ok();

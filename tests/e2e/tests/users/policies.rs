@@ -59,7 +59,7 @@ spec:
     let resources =
         "{.spec.containers[0].resources.requests.cpu}/{.spec.containers[0].resources.limits.cpu}";
     assert_eq!(kubectl.field("get pod a", resources), "100m/200m");
-    let noted = kubectl.run("get pod a -o yaml").ok();
+    let noted = kubectl.field("get pod a", r"{.metadata.annotations.kubernetes\.io/limit-ranger}");
     assert!(noted.contains("LimitRanger plugin set: cpu request for container main"), "{noted}");
     let large = waiting_pod("b")
         .replace("image: busybox", "image: busybox, resources: {limits: {cpu: '1'}}");

@@ -35,6 +35,8 @@ fn imp_applies_gets_scales_and_deletes(site: &Site) {
     let manifest = file(site, &format!("{}---\n{}", replicas("app", 1), waiting_pod("alone")));
     let applied = ok(&imp(site, &format!("apply -f {manifest}")));
     assert_eq!(applied, "replicationcontroller/app created\npod/alone created\n");
+    // Who binds it writes, too.
+    site.kubectl.run("wait --for=condition=Ready pod/alone --timeout=120s").ok();
     let again = ok(&imp(site, &format!("apply -f {manifest}")));
     assert_eq!(again, "replicationcontroller/app unchanged\npod/alone unchanged\n");
     ok(&imp(site, "scale rc app --replicas 2"));
