@@ -4,7 +4,6 @@ use crate::defining::{Cluster, DEFINITIONS, LIMIT, crontab, crontabs, said};
 use crate::harness::Shows;
 use crate::lines::Lines;
 use crate::watch;
-use futures_util::StreamExt as _;
 use impresario_api::catalog::find;
 use impresario_objects::{Door, Objects, WriteOptions};
 use serde_json::{Value, json};
