@@ -38,7 +38,7 @@ pub enum Door {
     Scale,
     /// The finalizers of a namespace's spec.
     Finalize,
-    /// Whether what was asked for is approved; see [`approval`].
+    /// Whether what was asked for is approved; see `approval`.
     Approval,
 }
 

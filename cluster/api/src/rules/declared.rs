@@ -1,6 +1,6 @@
 //! What the tables say of a kind: fields that must be given, and closed sets of values.
 //!
-//! The walk ends at what has rules of its own ([`APART`]): metadata, pod templates, selectors. What ties fields
+//! The walk ends at what has rules of its own (`APART`): metadata, pod templates, selectors. What ties fields
 //! together, and what a format or a range is, is said by the kind.
 
 use crate::field::{Causes, Path, get};
