@@ -203,7 +203,7 @@ impl Message {
         let metadata = self.field("metadata").and_then(Field::message).map_or("", Message::go_name);
         let holds = metadata == "ObjectMeta"
             && !self.name.ends_with("TemplateSpec")
-            && !self.name.ends_with("ClaimTemplate");
+            && !self.name.ends_with("VolumeClaimTemplate");
         holds
             || metadata == "ListMeta"
             || self.go_name().ends_with("Options")

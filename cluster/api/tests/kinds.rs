@@ -71,3 +71,11 @@ fn a_kind_in_several_versions_is_kept_in_one_that_is_served() {
     }
     assert!(!converted.is_empty());
 }
+
+#[test]
+fn every_kind_that_is_served_may_say_what_it_is() {
+    for row in Catalog::new().resources().iter() {
+        let Some(message) = row.schema.message() else { continue };
+        assert!(message.is_kind(), "{} may not say its kind", row.kind);
+    }
+}
