@@ -4,6 +4,7 @@
 //! cells of each kind are in its own file. Spans of time are printed as people read them: coarser
 //! the longer they are.
 
+pub mod admission;
 mod cell;
 pub mod pod;
 mod span;

@@ -1,10 +1,10 @@
 //! ValidatingAdmissionPolicyBinding: where a policy is in force, and with which parameters.
 
 use crate::cause::Cause;
-use crate::field::{Causes, Path, get, list, text};
+use crate::field::{Causes, Path, get, list};
 use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::webhooks;
-use crate::table::{age, name, or_unset};
+use crate::table;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,23 +22,7 @@ pub fn resource() -> Resource {
             Column::text("ParamRef", "What says more to it."),
             Column::age(),
         ],
-        cells: Arc::new(|binding, now| {
-            let namespace = match text(binding, "spec.paramRef.namespace") {
-                "" => String::new(),
-                namespace => format!("{namespace}/"),
-            };
-            let reference = match text(binding, "spec.paramRef.name") {
-                "" if crate::field::has(binding, "spec.paramRef") => format!("{namespace}*"),
-                "" => String::new(),
-                name => format!("{namespace}{name}"),
-            };
-            vec![
-                name(binding),
-                text(binding, "spec.policyName").into(),
-                or_unset(&reference),
-                age(binding, now),
-            ]
-        }),
+        cells: Arc::new(table::admission::binding),
         generation: true,
         effect: Effect::by("every write that comes through the API"),
         rules: Rules {

@@ -1,9 +1,8 @@
 //! ValidatingWebhookConfiguration: programs that are asked before an object is written, and may refuse it.
 
-use crate::field::list;
 use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::{expressions, webhooks};
-use crate::table::{age, name};
+use crate::table;
 use std::sync::Arc;
 
 const MESSAGE: &str = "api.admissionregistration.v1.ValidatingWebhookConfiguration";
@@ -18,10 +17,7 @@ pub fn resource() -> Resource {
             Column::integer("Webhooks", "How many are asked."),
             Column::age(),
         ],
-        cells: Arc::new(|configuration, now| {
-            let count = list(configuration, "webhooks").len();
-            vec![name(configuration), count.into(), age(configuration, now)]
-        }),
+        cells: Arc::new(table::admission::webhooks),
         generation: true,
         effect: Effect::by("every write that comes through the API"),
         rules: Rules {

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
-/// Versions of the review that webhooks are asked with.
 const CONDITIONS_MAX: usize = 64;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=30;
 
