@@ -1,6 +1,6 @@
 //! Cells of what decides about other writes: configurations of webhooks, and bindings of policies.
 
-use super::{age, name, or_unset};
+use super::cell::{age, name, or_unset};
 use crate::field::{has, list, text};
 use jiff::Timestamp;
 use serde_json::Value;
