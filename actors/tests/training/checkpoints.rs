@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// Runs a job to its end with members of this size, and gives the manifest of its model and its status.
 async fn trained(folder: &Path, resume_from: Option<&Path>, members: Size) -> (Manifest, Value) {
-    let mut checkpoint = json!({ "path": folder, "intervalSteps": 40, "keep": 2 });
+    let mut checkpoint = json!({ "path": folder, "intervalSteps": 10, "keep": 2 });
     if let Some(from) = resume_from {
         checkpoint["resumeFrom"] = json!(from);
     }
@@ -20,6 +20,10 @@ async fn trained(folder: &Path, resume_from: Option<&Path>, members: Size) -> (M
     if members != size(1, 1) {
         cluster.scale(1, members, "there is room").await;
         cluster.until("all members", LIMIT, |seen| seen.size == members).await;
+    }
+    if resume_from.is_none() {
+        let is_kept = |status: &Value| status["lastCheckpoint"]["step"].is_u64();
+        cluster.until_status("a checkpoint on the way", is_kept).await;
     }
     cluster.hurry();
     let status = cluster.status("Succeeded", LIMIT).await;

@@ -1,9 +1,9 @@
 //! All objects of a kind, read once and followed, as something else that is made of each.
 
-use crate::{Filter, ObjectEvent, Reader, WatchQuery};
 use futures_util::StreamExt as _;
 use impresario_api::catalog::find;
 use impresario_client::objects::stored::text;
+use impresario_client::objects::{Filter, ObjectEvent, Reader, WatchQuery};
 use impresario_runtime::{Backoff, random, tasks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

@@ -96,7 +96,7 @@ pub fn validate(autoscaler: &Value) -> Vec<Cause> {
         causes.invalid(&most_path, most, "must be greater than or equal to `minReplicas`");
     }
     let target = get(spec, "scaleTargetRef");
-    object_reference(target, &path.child("scaleTargetRef"), &mut causes);
+    metrics::object_reference(target, &path.child("scaleTargetRef"), &mut causes);
     metrics::validate(list(spec, "metrics"), &path.child("metrics"), &mut causes);
     for direction in ["scaleUp", "scaleDown"] {
         let rules = crate::field::at(spec, "behavior").get(direction);
@@ -106,18 +106,6 @@ pub fn validate(autoscaler: &Value) -> Vec<Cause> {
     }
     declared::validate("api.autoscaling.v2.HorizontalPodAutoscaler", autoscaler, &mut causes);
     causes.into_vec()
-}
-
-/// What is scaled, or measured: its kind and its name are parts of a path.
-fn object_reference(reference: &Value, path: &Path, causes: &mut Causes) {
-    for field in ["kind", "name"] {
-        let given = text(reference, field);
-        for part in ['/', '%'] {
-            if given.contains(part) {
-                causes.invalid(&path.child(field), given, &format!("may not contain '{part}'"));
-            }
-        }
-    }
 }
 
 fn scaling_rules(rules: &Value, path: &Path, causes: &mut Causes) {

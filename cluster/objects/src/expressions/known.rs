@@ -1,10 +1,10 @@
 //! The policies that there are, as this process sees them.
 
 use super::policy::{Binding, Policy};
-use crate::Reader;
 use crate::admission::Asked;
 use crate::followed::{All, Followed};
 use impresario_api::rules::expressions::is_exempt;
+use impresario_client::objects::Reader;
 use std::sync::Arc;
 
 const GROUP: &str = "admissionregistration.k8s.io";

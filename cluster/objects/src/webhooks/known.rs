@@ -2,10 +2,10 @@
 
 use super::hook::Hook;
 use super::places::Places;
-use crate::Reader;
 use crate::admission::{Asked, Rule};
 use crate::followed::Followed;
 use impresario_api::rules::expressions::is_exempt;
+use impresario_client::objects::Reader;
 use impresario_client::objects::stored::text;
 use serde_json::Value;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! What an autoscaler measures, and what it should be.
 
-use super::object_reference;
 use crate::field::{Causes, Path, at, existing_mut, get, has, number, set, text};
 use crate::quantity;
 use crate::rules::pod::label_selector;
@@ -124,6 +123,18 @@ fn target_of(target: &Value, path: &Path, causes: &mut Causes) {
     }
     if let Some(percent) = number(target, "averageUtilization").filter(|percent| *percent < 1) {
         causes.invalid(&path.child("averageUtilization"), percent, "must be greater than 0");
+    }
+}
+
+/// What is scaled, or measured: its kind and its name are parts of a path.
+pub(super) fn object_reference(reference: &Value, path: &Path, causes: &mut Causes) {
+    for field in ["kind", "name"] {
+        let given = text(reference, field);
+        for part in ['/', '%'] {
+            if given.contains(part) {
+                causes.invalid(&path.child(field), given, &format!("may not contain '{part}'"));
+            }
+        }
     }
 }
 
