@@ -1,6 +1,6 @@
 //! The actor behind [`ObjectsRole`](impresario_client::objects::protocol::ObjectsRole), one on each control member.
 //!
-//! Every handler starts a future and returns.
+//! Every handler starts a task on the workers' threads and returns.
 
 use crate::may::Who;
 use crate::serving::ObjectsParts;
@@ -10,9 +10,10 @@ use impresario_client::objects::protocol::{
     Bind, Change, CountRefusals, Create, Delete, FencedChange, Follow, Get, List, Settle,
 };
 use impresario_registry_api::WatchError;
-use impresario_runtime::Open;
+use impresario_runtime::{Open, tasks};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// Watches that one member serves to nodes: 5,000 of them with six each, should it be the only member.
 const WATCHES_OF_NODES: usize = 32_768;
@@ -42,14 +43,35 @@ impl Actor for ObjectsActor {
 
 type Reply<M> = ResponseFuture<<M as Message>::Result>;
 
-/// Every request is served by a future of its own: one that waits for the registry holds up nobody.
+/// Ends with who waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer<T>(mut task: Task<T>) -> T {
+    match (&mut task.0).await {
+        Ok(answer) => answer,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process stops.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Every request is served by a task of its own: one that waits for the registry holds up nobody.
 macro_rules! served {
     ($message:ty, $serve:ident) => {
         impl Handler<$message> for ObjectsActor {
             type Result = Reply<$message>;
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
-                Box::pin(self.parts.clone().$serve(message))
+                let work = self.parts.clone().$serve(message);
+                Box::pin(answer(Task(tasks::spawn_on(&self.parts.workers, work))))
             }
         }
     };
@@ -90,8 +112,9 @@ impl Handler<Open<Follow>> for ObjectsActor {
             return Ok(());
         };
         let parts = self.parts.clone();
+        let workers = self.parts.workers.clone();
         // Ends when the reader goes, and with the member's stop at the latest.
-        actix::spawn(async move {
+        tasks::spawn_on(&workers, async move {
             let _place = place;
             let mut watch = match parts.follow(message).await {
                 Ok(watch) => watch,

@@ -212,9 +212,9 @@ impl Objects {
             named => named,
         };
         // Only absence must be certain, so an older state is looked at first.
-        let mut found = self.find(&accounts, namespace, named, Consistency::Local).await?;
+        let mut found = self.familiar(&accounts, namespace, named, Consistency::Local).await?;
         if found.is_none() && named != "default" {
-            found = self.find(&accounts, namespace, named, Consistency::Linearizable).await?;
+            found = self.familiar(&accounts, namespace, named, Consistency::Linearizable).await?;
         }
         Ok(found.map(|stored| (named.to_owned(), Account::of(&stored.object))))
     }

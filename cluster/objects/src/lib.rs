@@ -24,6 +24,7 @@ mod delete;
 pub mod events;
 mod evict;
 mod expressions;
+mod familiar;
 mod followed;
 mod foundation;
 mod incoming;
@@ -58,6 +59,7 @@ pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;
 
+use crate::familiar::Familiars;
 use crate::may::Verb;
 use crate::rbac::{Asker, Roles};
 use impresario_api::resource::Row;
@@ -85,6 +87,7 @@ pub struct Objects {
     webhooks: Option<Webhooks>,
     policies: Option<Policies>,
     desks: Desks,
+    familiars: Familiars,
 }
 
 impl fmt::Debug for Objects {
@@ -109,6 +112,7 @@ impl Objects {
             webhooks: None,
             policies: None,
             desks: Desks::default(),
+            familiars: Familiars::default(),
         }
     }
 

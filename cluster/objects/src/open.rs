@@ -2,14 +2,16 @@
 
 use super::Objects;
 use super::address::closing;
+use super::familiar::Familiar;
 use impresario_api::catalog::{MOST_TAKEN, find};
 use impresario_api::resource::{Row, resource_key};
 use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_client::objects::key_of;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
-use impresario_client::objects::{Stored, key_of};
 use impresario_registry_api::{Compare, Consistency, ListRequest, Operation, Selection};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Group and plural of definitions of kinds.
 const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
@@ -20,7 +22,7 @@ pub(super) struct Opened {
     /// What must hold.
     pub(super) compares: Vec<Compare>,
     /// The namespace as it was read.
-    pub(super) space: Value,
+    pub(super) space: Arc<Value>,
     /// What is to be done with it.
     pub(super) operations: Vec<Operation>,
 }
@@ -46,10 +48,10 @@ impl Objects {
         // The first look may be at an older state: the compare finds out. Absence must be certain.
         let mut found = None;
         if attempt == 0 {
-            found = self.find(&namespaces, "", namespace, Consistency::Local).await?;
+            found = self.familiar(&namespaces, "", namespace, Consistency::Local).await?;
         }
         if found.is_none() {
-            found = self.find(&namespaces, "", namespace, Consistency::Linearizable).await?;
+            found = self.familiar(&namespaces, "", namespace, Consistency::Linearizable).await?;
         }
         let Some(stored) = found else { return Err(Status::not_found(&namespaces, namespace)) };
         if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
@@ -124,7 +126,7 @@ impl Objects {
         &self,
         resource: &Row,
         attempt: usize,
-    ) -> Result<Option<(Stored, Compare)>, Status> {
+    ) -> Result<Option<(Familiar, Compare)>, Status> {
         let Some(made_of) = &resource.definition else { return Ok(None) };
         let name = &made_of.name;
         let definitions = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -132,10 +134,10 @@ impl Objects {
         // As of namespaces: the first look may be at an older state.
         let mut found = None;
         if attempt == 0 {
-            found = self.find(&definitions, "", name, Consistency::Local).await?;
+            found = self.familiar(&definitions, "", name, Consistency::Local).await?;
         }
         if found.is_none() {
-            found = self.find(&definitions, "", name, Consistency::Linearizable).await?;
+            found = self.familiar(&definitions, "", name, Consistency::Linearizable).await?;
         }
         let stored = found.ok_or_else(Status::no_such_path)?;
         let generation = stored.object.pointer("/metadata/generation").and_then(Value::as_u64);

@@ -68,10 +68,10 @@ impl Objects {
             },
             named => named.to_owned(),
         };
-        let mut found = self.find(&classes, "", &name, Consistency::Local).await?;
+        let mut found = self.familiar(&classes, "", &name, Consistency::Local).await?;
         // Only absence must be certain.
         if found.is_none() && Class::of_system(&name).is_none() {
-            found = self.find(&classes, "", &name, Consistency::Linearizable).await?;
+            found = self.familiar(&classes, "", &name, Consistency::Linearizable).await?;
         }
         Ok(found.map(|stored| Class::of(&stored.object)))
     }
@@ -183,7 +183,7 @@ impl Objects {
         else {
             return Vec::new();
         };
-        let found = self.find(&namespaces, "", namespace, Consistency::Local).await;
+        let found = self.familiar(&namespaces, "", namespace, Consistency::Local).await;
         let Ok(Some(space)) = found else { return Vec::new() };
         let found = violations(pod, Policy::of(&space.object).warn);
         found.map(|found| found.told(true)).into_iter().collect()

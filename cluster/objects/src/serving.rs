@@ -32,6 +32,7 @@ use impresario_runtime::clock;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 use until::{until_denied, until_removed};
 
@@ -74,6 +75,9 @@ pub struct ObjectsParts {
     pub refusals: Arc<Refusals>,
     /// Whether a node is a control member, by the membership of the registry.
     pub is_member: Membership,
+    /// Where requests are worked on: on the actor's own thread, which it shares with others, a cluster of many nodes
+    /// would wait in line.
+    pub workers: Handle,
 }
 
 /// Tells of a node's name whether it is a control member.

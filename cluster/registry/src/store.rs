@@ -156,6 +156,14 @@ impl Store {
         self.ring.read(cursor)
     }
 
+    /// What changed at the first of these revisions, which rise, shared as well.
+    pub(crate) fn changed_at(
+        &self,
+        revisions: impl Iterator<Item = Revision>,
+    ) -> Result<Vec<SharedChanges>, WatchError> {
+        self.ring.at(revisions)
+    }
+
     fn attempt(&mut self, transaction: &Transaction) -> Outcome {
         let refused = transaction.fence.and_then(|fence| self.check_fence(fence));
         let refused = refused.or_else(|| self.check_compares(&transaction.compares));

@@ -12,7 +12,7 @@ use crate::{
     query::{WatchBatch, WatchRequest},
     replica::Replica,
     store::SharedChanges,
-    watchers::{Sides, Subscription},
+    watchers::{Sides, Subscription, Told},
 };
 use futures_util::stream;
 use std::{collections::VecDeque, time::Duration};
@@ -40,7 +40,8 @@ pub fn follow(
         bookmarks,
         cursor: after,
         newest: 0,
-        behind: false,
+        at: VecDeque::new(),
+        scan: None,
         told: after,
         told_at: Instant::now(),
         ready: VecDeque::new(),
@@ -61,8 +62,10 @@ struct Follower {
     cursor: Revision,
     /// The newest revision that was there when it looked.
     newest: Revision,
-    /// Whether there is more to look through behind the cursor.
-    behind: bool,
+    /// Revisions behind the cursor that concern it.
+    at: VecDeque<Revision>,
+    /// Everything behind this revision, and behind those above, is to be looked through.
+    scan: Option<Revision>,
     /// The last revision that the watcher was told.
     told: Revision,
     told_at: Instant,
@@ -80,17 +83,12 @@ impl Follower {
                 return Err(WatchError::Closed);
             }
             let through = self.place.through();
-            if let Some(first) = self.place.take() {
-                // Between what it has looked at and what it is told lies nothing for it, unless it has not looked at
-                // all that it was told before.
-                if !self.behind {
-                    self.cursor = self.cursor.max(first - 1);
-                }
-                self.behind = true;
+            if let Some(told) = self.place.take() {
+                self.learn(told);
             }
-            if self.behind {
+            if self.scan.is_some() || !self.at.is_empty() {
                 self.look()?;
-                if self.ready.is_empty() && self.behind {
+                if self.ready.is_empty() {
                     tokio::task::yield_now().await; // a long way through what does not match
                 }
                 continue;
@@ -124,16 +122,34 @@ impl Follower {
         }
     }
 
-    /// Looks through some of what is behind the cursor.
-    fn look(&mut self) -> Result<(), WatchError> {
-        let (recent, newest) =
-            self.replica.read(|store| (store.recent(self.cursor), store.revision()));
-        let recent = recent?;
-        if let Some(last) = recent.last() {
-            self.cursor = last.0;
+    /// Takes up what it was told. While it looks through everything it comes to that by itself.
+    fn learn(&mut self, told: Told) {
+        if self.scan.is_some() {
+            return;
         }
+        let known = self.at.back().copied().unwrap_or(self.cursor).max(self.cursor);
+        self.at.extend(told.at.into_iter().filter(|revision| *revision > known));
+        self.scan = told.from.map(|from| self.cursor.max(from.saturating_sub(1)));
+    }
+
+    /// Looks at some of what is behind the cursor.
+    fn look(&mut self) -> Result<(), WatchError> {
+        let (recent, newest) = self.replica.read(|store| {
+            let recent = match self.scan {
+                Some(after) if self.at.is_empty() => store.recent(after),
+                _ => store.changed_at(self.at.iter().copied()),
+            };
+            (recent, store.revision())
+        });
+        let recent = recent?;
         self.newest = newest;
-        self.behind = !recent.is_empty() && self.cursor < newest;
+        let last = recent.last().map_or(self.cursor, |batch| batch.0);
+        self.cursor = self.cursor.max(last);
+        if self.at.is_empty() {
+            self.scan = (!recent.is_empty() && last < newest).then_some(last);
+        } else {
+            self.at.drain(..recent.len());
+        }
         // Without the lock: what nobody has looked up yet is looked up in the values.
         let seen: Vec<_> = recent.iter().filter_map(|batch| self.seen(batch)).collect();
         self.ready.extend(seen);

@@ -1,7 +1,7 @@
 //! Who watches, and who is concerned by a change: found by index, so that nobody else is woken by it.
 //!
 //! Whoever changes the store looks the new changes up here, in the order of their revisions, and tells each watcher that
-//! is concerned from which revision on it has to look. Nothing else is kept for a watcher: it reads the ring
+//! is concerned at which revisions it has to look. Nothing else is kept for a watcher: it reads the ring
 //! itself, at its own pace. What was looked up in the values of a change is kept while it is new, so that they are
 //! read once, and not by each watcher.
 
@@ -16,6 +16,7 @@ use crate::{
 use index::{Index, Kind, Wants};
 use parking_lot::{Mutex, RwLock};
 use slot::Slot;
+pub(crate) use slot::Told;
 use std::{
     collections::VecDeque,
     sync::{
@@ -66,9 +67,9 @@ impl Subscription {
         self.watchers.through.load(Ordering::Acquire)
     }
 
-    /// The first revision that it has to look at, since it was asked last.
-    pub(crate) fn take(&self) -> Option<Revision> {
-        Some(self.slot.pending.swap(0, Ordering::AcqRel)).filter(|first| *first > 0)
+    /// What it has to look at, since it was asked last.
+    pub(crate) fn take(&self) -> Option<Told> {
+        self.slot.take()
     }
 
     /// Resolves when there is something to take.
@@ -95,8 +96,8 @@ impl Watchers {
 
     /// Takes a watcher in, which has to look at what is there after this revision.
     pub(crate) fn subscribe(self: &Arc<Self>, interest: Interest, after: Revision) -> Subscription {
-        let pending = AtomicU64::new(after + 1);
-        let slot = Arc::new(Slot { interest, after, pending, news: Notify::new() });
+        let told = Mutex::new(Told::from(after + 1));
+        let slot = Arc::new(Slot { interest, after, told, news: Notify::new() });
         let id = self.index.lock().insert(&slot);
         Subscription { watchers: self.clone(), slot, id }
     }
@@ -124,7 +125,7 @@ impl Watchers {
                 }
                 // Another state was put in place of this one, and nobody can tell what lies between them.
                 Err(_) => {
-                    index.all().for_each(|slot| slot.tell(through + 1));
+                    index.all().for_each(|slot| slot.tell_from(through + 1));
                     self.through.store(revision, Ordering::Release);
                     return;
                 }

@@ -76,6 +76,7 @@ fn a_program_that_only_uses_objects_keeps_who_the_control_members_are_now() {
             roles: Roles::follow(&Reader::new(members[0].handle())),
             refusals: Arc::new(Refusals::default()),
             is_member: Arc::new(members[0].membership()),
+            workers: tokio::runtime::Handle::current(),
         };
         nodes[0]
             .spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {

@@ -78,6 +78,7 @@ fn of_a_pod_that_no_member_remembers_each_is_told_once_and_the_next_event_does_n
                 roles: Roles::follow(&Reader::new(member.clone())),
                 refusals: Arc::new(Refusals::default()),
                 is_member: Arc::new(|_| false),
+                workers: tokio::runtime::Handle::current(),
             };
             let node = start(name, PeerRole::Control).await;
             worker.addresses().set(node.name().clone(), node.local_addr());

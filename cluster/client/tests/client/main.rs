@@ -128,6 +128,7 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
             roles: Roles::follow(&Reader::new(member.handle())),
             refusals: Arc::new(Refusals::default()),
             is_member: Arc::new(member.membership()),
+            workers: tokio::runtime::Handle::current(),
         };
         let refusals = parts.refusals.clone();
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {

@@ -172,6 +172,7 @@ impl Control {
             roles: roles.clone(),
             refusals: gate.refusals.clone(),
             is_member,
+            workers: tokio::runtime::Handle::current(),
         };
         let options = SpawnOptions { mailbox: OBJECTS_MAILBOX, ..SpawnOptions::default() };
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, options, move |_| {

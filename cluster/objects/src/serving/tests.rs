@@ -47,6 +47,7 @@ fn parts(member: &Arc<Member>) -> ObjectsParts {
         roles: Roles::follow(&crate::Reader::new(member.clone())),
         refusals: Arc::default(),
         is_member: Arc::new(|_| false),
+        workers: tokio::runtime::Handle::current(),
     }
 }
 

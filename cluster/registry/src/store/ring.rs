@@ -231,13 +231,27 @@ impl Ring {
         if cursor < self.floor {
             return Err(WatchError::Gone { oldest: self.floor });
         }
-        let mut bytes = 0;
-        let fits = |batch: &&SharedChanges| {
-            let first = bytes == 0;
-            bytes += size(batch);
-            first || bytes <= SCAN_BYTES
-        };
-        Ok(self.after(cursor).take(SCAN).take_while(fits).cloned().collect())
+        Ok(self.after(cursor).take(SCAN).take_while(fits()).cloned().collect())
+    }
+
+    /// The batches of the first of these revisions, which rise: as many as a watcher takes out at once.
+    pub(super) fn at(
+        &self,
+        revisions: impl Iterator<Item = Revision>,
+    ) -> Result<Vec<SharedChanges>, WatchError> {
+        let mut fits = fits();
+        let mut found = Vec::new();
+        for revision in revisions.take(SCAN) {
+            let place = self.batches.binary_search_by_key(&revision, |batch| batch.0);
+            let Some(batch) = place.ok().and_then(|place| self.batches.get(place)) else {
+                return Err(WatchError::Gone { oldest: self.floor });
+            };
+            if !fits(&batch) {
+                break;
+            }
+            found.push(batch.clone());
+        }
+        Ok(found)
     }
 
     /// The newest batches that fit into `bytes`, oldest first, and the floor below them.
@@ -253,6 +267,16 @@ impl Ring {
         let first = self.batches.len() - kept;
         let floor = if first == 0 { self.floor } else { self.batches[first - 1].0 };
         (floor, self.batches.range(first..).cloned().collect())
+    }
+}
+
+/// Of what a watcher takes out at once: the first batch, and others while their bytes are few.
+fn fits() -> impl FnMut(&&SharedChanges) -> bool {
+    let mut bytes = 0;
+    move |batch| {
+        let first = bytes == 0;
+        bytes += size(batch);
+        first || bytes <= SCAN_BYTES
     }
 }
 
@@ -319,5 +343,13 @@ mod tests {
         }
         assert_eq!(looks[0], 1, "however large");
         assert!(looks[1..].iter().all(|look| (1..=2).contains(look)), "{looks:?}");
+        let at = |revisions: &[u64]| {
+            let found = ring.at(revisions.iter().copied())?;
+            Ok(found.iter().map(|batch| batch.0).collect::<Vec<_>>())
+        };
+        assert_eq!(at(&[1, 3]), Ok(vec![1]), "however large");
+        assert_eq!(at(&[3, 5, 9, 12]), Ok(vec![3, 5]));
+        assert_eq!(at(&[20]), Ok(vec![20]));
+        assert_eq!(at(&[21]), Err(WatchError::Gone { oldest: 0 }), "of another state");
     }
 }

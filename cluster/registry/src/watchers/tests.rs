@@ -149,7 +149,7 @@ proptest! {
         let mut places: Vec<_> =
             interests.into_iter().map(|interest| replica.subscribe(interest, 0)).collect();
         for place in &places {
-            prop_assert_eq!(place.take(), Some(1), "what is there already is to be looked at");
+            prop_assert_eq!(place.take(), Some(Told::from(1)), "what is there already is to be looked at");
         }
         let mut leave = leave.into_iter();
         for step in &steps {
@@ -157,8 +157,9 @@ proptest! {
             write(&replica, step);
             for place in &places {
                 let told = filtered(&replica, place.interest(), before);
-                let first = told.first().map(|batch| batch.revision);
-                prop_assert_eq!(place.take(), first, "{:?} of {:?}", place.interest(), step);
+                let at: Vec<_> = told.iter().map(|batch| batch.revision).collect();
+                let told = (!at.is_empty()).then_some(Told { at, from: None });
+                prop_assert_eq!(place.take(), told, "{:?} of {:?}", place.interest(), step);
             }
             if let Some(index) = leave.next() && places.len() > 1 {
                 places.swap_remove(index.index(places.len()));
@@ -230,6 +231,39 @@ fn a_watch_that_has_not_looked_at_all_that_it_was_told_misses_nothing_when_more_
 }
 
 #[test]
+fn a_watch_that_reads_late_looks_at_what_it_was_told_and_then_through_all_that_is_left() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (replica, stop) = (replica(), watch::Sender::new(false));
+        let select = Selection::all("pods").with_field(NODE, "m1");
+        let request = WatchRequest { select: select.clone(), after: 0, bookmarks: false };
+        let mut watch =
+            crate::watch::follow(&replica, request, Vec::new(), stop.subscribe()).unwrap();
+        let place = replica.subscribe(Interest::new(select, Vec::new()), 0);
+        let put = |number: u64, node: &str| {
+            let value = json!({"spec": {"nodeName": node}});
+            write(&replica, &[(Key::new("pods", "ns", format!("p{number}")), Some(value))]);
+        };
+        put(0, "m1");
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, 1);
+        assert!(watch.next().now_or_never().is_none(), "it has looked through what was there");
+        assert_eq!(place.take(), Some(Told::from(1)));
+        // Every other one concerns it.
+        (1..=400).for_each(|number| put(number, if number % 2 == 0 { "m1" } else { "m2" }));
+        let concerned: Vec<u64> =
+            (1..=400).filter(|number| number % 2 == 0).map(|it| it + 1).collect();
+        let told = place.take().unwrap();
+        assert_eq!(told.at, concerned[..told.at.len()]);
+        assert_eq!(told.from, Some(concerned[told.at.len()]));
+        for revision in concerned {
+            assert_eq!(watch.next().await.unwrap().unwrap().revision, revision);
+        }
+        put(7, "m1");
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, 402);
+    });
+}
+
+#[test]
 fn whoever_asks_for_thousands_of_values_of_a_label_takes_one_place() {
     let replica = replica();
     let values: std::collections::BTreeSet<String> = (0..15_000).map(|n| n.to_string()).collect();
@@ -240,7 +274,7 @@ fn whoever_asks_for_thousands_of_values_of_a_label_takes_one_place() {
     write(&replica, &[(Key::new("pods", "ns", "a"), pod("none"))]);
     assert_eq!(place.take(), None);
     write(&replica, &[(Key::new("pods", "ns", "a"), pod("7"))]);
-    assert_eq!(place.take(), Some(2));
+    assert_eq!(place.take(), Some(Told { at: vec![2], from: None }));
     assert_eq!(place.watchers.index.lock().places(), 1);
 }
 
@@ -299,11 +333,11 @@ fn pointers_beyond_the_bound_are_looked_up_by_who_asks_for_them() {
 fn whoever_watches_a_state_that_is_replaced_looks_again() {
     let replica = replica();
     let place = replica.subscribe(Interest::new(Selection::all("pods"), Vec::new()), 0);
-    assert_eq!(place.take(), Some(1));
+    assert_eq!(place.take(), Some(Told::from(1)));
     let mut other = Store::new(RingLimits { revisions: 1, ..RingLimits::default() });
     for _ in 0..5 {
         other.transact(&Transaction::new().put(Key::new("pods", "d", "a"), "{}")).unwrap();
     }
     drop(replica.write(|store| std::mem::replace(store, other)));
-    assert_eq!((place.take(), place.through()), (Some(1), 5));
+    assert_eq!((place.take(), place.through()), (Some(Told::from(1)), 5));
 }

@@ -64,6 +64,7 @@ impl Cluster {
             roles: Roles::follow(&Reader::new(member.handle())),
             refusals: refusals.clone(),
             is_member: Arc::new(member.membership()),
+            workers: tokio::runtime::Handle::current(),
         };
         let _ = gate.membership.set(Arc::new(member.membership()));
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {
