@@ -70,15 +70,24 @@ pub struct Room {
     stalled: Arc<AtomicBool>,
     /// The bytes of a snapshot that there was no room for.
     wanted: Arc<AtomicU64>,
+    /// What is taken before the disk is asked again: it had far more room than that.
+    ample: Arc<AtomicU64>,
 }
 
 const MIB: u64 = 1 << 20;
+/// A disk with so much room beside what it must keep has ample room.
+const AMPLE: u64 = 1 << 30;
+/// What is then taken unasked. Others write on the same disk, so it is little beside the ample room.
+const UNASKED: u64 = 16 * MIB;
+/// What a write counts at least: small ones are many.
+const COUNTS: u64 = 64 * 1024;
 
 impl Room {
     /// The room of a directory.
     pub fn new(volume: Arc<dyn Volume>, directory: &Path) -> Self {
         let (spent, stalled, wanted) = (Arc::default(), Arc::default(), Arc::default());
-        Self { volume, directory: directory.into(), spent, stalled, wanted }
+        let ample = Arc::default();
+        Self { volume, directory: directory.into(), spent, stalled, wanted, ample }
     }
 
     /// The volume.
@@ -93,7 +102,21 @@ impl Room {
         let wanted = self.wanted.load(Ordering::Acquire);
         !self.stalled.load(Ordering::Acquire)
             && (wanted == 0 || self.fits(wanted))
-            && self.space().is_none_or(|space| takes(space, bytes, spent))
+            && (self.takes_unasked(bytes) || self.has_room(bytes, spent))
+    }
+
+    /// Each write would ask the operating system, which takes longer than the rest of the question.
+    fn takes_unasked(&self, bytes: u64) -> bool {
+        let counts = bytes.max(COUNTS);
+        let less = |ample: u64| ample.checked_sub(counts);
+        self.ample.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+    }
+
+    fn has_room(&self, bytes: u64, spent: bool) -> bool {
+        let Some(space) = self.space() else { return true };
+        let is_ample = takes(space, bytes.saturating_add(AMPLE), spent);
+        self.ample.store(if is_ample { UNASKED } else { 0 }, Ordering::Release);
+        takes(space, bytes, spent)
     }
 
     /// Whether so many bytes can be written at all: for what frees more than it takes.
@@ -113,11 +136,13 @@ impl Room {
     }
 
     pub(super) fn set_spent(&self, spent: bool) {
+        self.ample.store(0, Ordering::Release);
         self.spent.store(spent, Ordering::Release);
     }
 
     /// Says whether the log waits for room. True if that is news.
     pub(crate) fn set_stalled(&self, stalled: bool) -> bool {
+        self.ample.store(0, Ordering::Release);
         self.stalled.swap(stalled, Ordering::AcqRel) != stalled
     }
 
@@ -160,6 +185,46 @@ mod tests {
         assert!(takes(space(9 * MIB), MIB, true));
         let large = Space { total: 1 << 40, available: 64 * MIB };
         assert!(takes(large, 0, false), "of a large disk no more than a fixed margin stays free");
+    }
+
+    #[derive(Debug, Default)]
+    struct Counted {
+        available: AtomicU64,
+        asked: AtomicU64,
+    }
+
+    impl Volume for Counted {
+        fn write(&self, _: &File, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self, _: &File) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn space(&self, _: &Path) -> io::Result<Space> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Ok(Space { total: 1 << 40, available: self.available.load(Ordering::Relaxed) })
+        }
+    }
+
+    #[test]
+    fn a_disk_with_ample_room_is_asked_now_and_then_and_a_small_one_each_time() {
+        let disk = Arc::new(Counted { available: (1 << 40).into(), ..Counted::default() });
+        let room = Room::new(disk.clone(), Path::new("/"));
+        let asked = || disk.asked.swap(0, Ordering::Relaxed);
+        assert!((0..1000).all(|_| room.takes(1024)));
+        assert_eq!(asked(), 1000_u64.div_ceil(1 + UNASKED / COUNTS));
+        disk.available.store(AMPLE, Ordering::Relaxed);
+        while room.takes_unasked(1024) {}
+        assert!((0..100).all(|_| room.takes(1024)));
+        assert_eq!(asked(), 100);
+        disk.available.store(MIB, Ordering::Relaxed);
+        assert!(!room.takes(1024));
+        // A large write is not taken on the account of small ones.
+        disk.available.store(1 << 40, Ordering::Relaxed);
+        assert!(room.takes(1) && room.takes(2 * UNASKED));
+        assert_eq!(asked(), 3);
     }
 
     #[test]
