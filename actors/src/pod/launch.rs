@@ -131,7 +131,7 @@ async fn start(
     container: v1::Container,
     attempt: u32,
 ) -> Result<Started, LaunchError> {
-    let mut sources = sources::fetch(&kit.registry, &object).await?;
+    let mut sources = sources::of_variables(&kit.registry, &object).await?;
     sources.given.clone_from(&prepared.guest.variables);
     sources.given.insert(0, ("HOSTNAME".to_owned(), prepared.sandbox.hostname.clone()));
     let here = Here {

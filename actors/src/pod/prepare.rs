@@ -175,7 +175,7 @@ async fn prepared(
         }
         _ => (address, sandbox),
     };
-    let fetched = sources::fetch(&kit.registry, &object).await?;
+    let fetched = sources::of_volumes(&kit.registry, &object).await?;
     let folder = kit.pods_folder.join(&uid);
     if kit.driver.is_hollow() {
         // The cluster is asked for all that the pod needs; none of it is put on this machine.

@@ -29,8 +29,10 @@ use tokio::sync::Notify;
 /// Of a watcher with more conditions than this nobody else says whether a change concerns it.
 const MOST_JUDGED: usize = 4;
 
-/// The changes whose values are kept as they were looked up, in bytes of these values; the newest one always is.
-const SEEN_BYTES: usize = 4 * 1024 * 1024;
+/// The changes whose values are kept as they were looked up, in bytes of these values; the newest one always is. Most of
+/// these bytes the ring of recent changes has as well. Thousands of watches that are taken up again after a while look at
+/// the same changes.
+const SEEN_BYTES: usize = 32 * 1024 * 1024;
 
 /// Everybody who watches a replica.
 #[derive(Debug)]

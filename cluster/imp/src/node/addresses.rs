@@ -5,23 +5,26 @@
 //! joined: from another machine it is reached at that machine's address.
 
 use futures_util::future::join_all;
-use impresario_actors::controllers::mirror::{Mirror, Seen};
+use impresario_actors::controllers::mirror::{Change, Mirror, Seen};
 use impresario_client::{QUIC_ADDRESS, reachable};
 use impresario_registry::protocol::Status;
 use impresario_registry::{REGISTRY_ACTOR, RegistryHandle, RegistryRole};
 use impresario_runtime::{ActorNode, ActorPath, NodeName, random, tasks};
 use k8s_openapi::api::core::v1::Node;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// How long one member has to say who the members are.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long a change of the membership may go unnoticed that no Node object told of.
 pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// So many changes at most are one piece of news.
+const AT_ONCE: usize = 1000;
 
 /// The task that follows. Ends when dropped.
 pub struct AddressKeeper {
@@ -52,10 +55,25 @@ impl AddressKeeper {
                 let known = members.borrow().clone();
                 kept.keep(&node, &mirror.all(), machine, &known);
                 ask_members(&node, &members).await;
-                // Who joins writes its Node object. A change that was missed is found a while later.
-                let again = LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0));
-                if let Ok(None) = timeout(again, changes.next()).await {
-                    return;
+                // A change that was missed is found a while later.
+                let again = Instant::now() + LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0));
+                while let Ok(change) = timeout_at(again, changes.next()).await {
+                    let Some(change) = change else { return };
+                    let known = members.borrow().clone();
+                    let mut is_news = kept.learn(&node, change, machine, &known);
+                    // Those that come up together are one piece of news.
+                    for _ in 0..AT_ONCE {
+                        let Some(known_so_far) = is_news else { break };
+                        let Some(change) = changes.try_next() else { break };
+                        let more = kept.learn(&node, change, machine, &known);
+                        is_news = more.map(|more| more || known_so_far);
+                    }
+                    match is_news {
+                        // Who joins writes its Node object.
+                        Some(true) => ask_members(&node, &members).await,
+                        Some(false) => {}
+                        None => break,
+                    }
                 }
             }
         });
@@ -66,13 +84,16 @@ impl AddressKeeper {
 /// What the book was told of the Node objects.
 #[derive(Default)]
 struct Kept {
-    /// Nodes that have an object, or had one at the last look.
-    seen: HashSet<NodeName>,
-    /// Those of which was said that their address is none.
-    unreadable: HashSet<NodeName>,
+    /// Nodes that have an object, or had one at the last look, with what it says of their addresses.
+    seen: HashMap<NodeName, Option<String>>,
+}
+
+fn name_of(seen: &Seen<Node>) -> NodeName {
+    NodeName::from(seen.entry.key.name.as_str())
 }
 
 impl Kept {
+    /// Goes by what all nodes say now.
     fn keep(
         &mut self,
         me: &ActorNode,
@@ -80,28 +101,65 @@ impl Kept {
         machine: Option<IpAddr>,
         members: &[NodeName],
     ) {
-        let name = |seen: &Seen<Node>| NodeName::from(seen.entry.key.name.as_str());
-        let before = std::mem::replace(&mut self.seen, nodes.iter().map(name).collect());
-        // Members are dialled whether they have an object or not.
-        for gone in before.difference(&self.seen).filter(|gone| !members.contains(gone)) {
-            me.addresses().remove(gone);
-            self.unreadable.remove(gone);
+        let present: HashSet<NodeName> = nodes.iter().map(name_of).collect();
+        let gone: Vec<_> =
+            self.seen.keys().filter(|name| !present.contains(*name)).cloned().collect();
+        for name in gone {
+            self.forget(me, &name, members);
         }
+        // Whatever else was written into the book in between.
+        self.seen.clear();
         for seen in nodes {
-            let name = name(seen);
-            let annotations = seen.object.metadata.annotations.as_ref();
-            let Some(text) = annotations.and_then(|all| all.get(QUIC_ADDRESS)) else { continue };
-            match text.parse() {
-                Ok(address) if name != *me.name() => {
-                    me.addresses().set(name, reachable(address, machine));
-                }
-                Err(_) if self.unreadable.insert(name.clone()) => tracing::warn!(
-                    node = %name, address = ?text,
-                    "the annotation {QUIC_ADDRESS} of a node is no address with a port: it is not dialled"
-                ),
-                _ => {}
+            self.put(me, seen, machine);
+        }
+    }
+
+    /// Goes by a change, of one node: heartbeats are changes, and there may be thousands of nodes. Says whether it tells
+    /// of another node or another address; nothing where all have to be looked at.
+    fn learn(
+        &mut self,
+        me: &ActorNode,
+        change: Change<Node>,
+        machine: Option<IpAddr>,
+        members: &[NodeName],
+    ) -> Option<bool> {
+        match change {
+            Change::Everything => None,
+            Change::Put { now, .. } => Some(self.put(me, &now, machine)),
+            Change::Deleted { before } => {
+                self.forget(me, &name_of(&before), members);
+                Some(true)
             }
         }
+    }
+
+    fn forget(&mut self, me: &ActorNode, gone: &NodeName, members: &[NodeName]) {
+        self.seen.remove(gone);
+        // Members are dialled whether they have an object or not.
+        if !members.contains(gone) {
+            me.addresses().remove(gone);
+        }
+    }
+
+    fn put(&mut self, me: &ActorNode, seen: &Seen<Node>, machine: Option<IpAddr>) -> bool {
+        let name = name_of(seen);
+        let annotations = seen.object.metadata.annotations.as_ref();
+        let text = annotations.and_then(|all| all.get(QUIC_ADDRESS));
+        if self.seen.get(&name).is_some_and(|known| known.as_ref() == text) {
+            return false;
+        }
+        match text.map(|text| text.parse()) {
+            Some(Ok(address)) if name != *me.name() => {
+                me.addresses().set(name.clone(), reachable(address, machine));
+            }
+            Some(Err(_)) => tracing::warn!(
+                node = %name, address = ?text,
+                "the annotation {QUIC_ADDRESS} of a node is no address with a port: it is not dialled"
+            ),
+            _ => {}
+        }
+        self.seen.insert(name, text.cloned());
+        true
     }
 }
 
@@ -144,6 +202,7 @@ mod tests {
     use impresario_runtime::{ClusterAuthority, NodeConfig, PeerRole};
     use serde_json::json;
     use std::sync::Arc;
+    use tokio::time::timeout;
 
     #[test]
     fn an_address_is_known_as_long_as_its_node_or_member_is_there() {
@@ -178,6 +237,28 @@ mod tests {
             registry.transact(gone).await.unwrap();
             kept.keep(&node, &look(1).await, None, &members);
             assert_eq!([knows("a"), knows("m"), knows("b")], [false, true, false]);
+            // One at a time.
+            let mut changes = mirror.changes();
+            let mut learn = async || {
+                let change = changes.next().await.unwrap();
+                kept.learn(&node, change, None, &members)
+            };
+            let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {
+                "name": "c", "annotations": {QUIC_ADDRESS: "127.0.0.1:3"}}});
+            let mut beat = object.clone();
+            beat["metadata"]["labels"] = json!({"a": "b"});
+            let mut moved = object.clone();
+            moved["metadata"]["annotations"][QUIC_ADDRESS] = json!("127.0.0.1:4");
+            for (now, is_news) in [(object, true), (beat, false), (moved, true)] {
+                let put = Transaction::new().put(key("c"), now.to_string());
+                registry.transact(put).await.unwrap();
+                assert_eq!(learn().await, Some(is_news), "{now}");
+            }
+            let address = node.addresses().get(&NodeName::from("c"));
+            assert_eq!(address, Some("127.0.0.1:4".parse().unwrap()));
+            registry.transact(Transaction::new().delete(key("c"))).await.unwrap();
+            assert_eq!(learn().await, Some(true));
+            assert!(!knows("c"));
             node.stop(Duration::from_mins(1)).await;
         });
     }
