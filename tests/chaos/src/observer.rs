@@ -79,16 +79,24 @@ impl Observer {
         Self { seen, tasks }
     }
 
-    /// What was seen until now; `left` is what the pods left behind.
-    pub async fn seen(&self, left: [&Effects; 2]) -> Seen {
-        let mut seen = self.seen.lock().await.clone();
+    /// What was seen until now.
+    pub async fn seen(&self) -> Seen {
+        self.seen.lock().await.clone()
+    }
+}
+
+impl Seen {
+    /// The same, weighed with what the pods left behind. That is to be read after they were seen: who was seen to
+    /// succeed has done its work by then.
+    #[must_use]
+    pub fn weighed(mut self, left: [&Effects; 2]) -> Self {
         for (uid, second) in left.into_iter().flat_map(|effects| &effects.stopped) {
-            if let Some(hold) = seen.holds.get_mut(uid) {
+            if let Some(hold) = self.holds.get_mut(uid) {
                 hold.stopped(*second);
             }
         }
-        seen.weigh();
-        seen
+        self.weigh();
+        self
     }
 }
 

@@ -145,16 +145,20 @@ pub async fn run(
     rival.finish().await?;
     clients.stop().await?;
     let haunted = ghosts.finish().await?;
+    let history = clients.read_all(&session).await;
+    let watched = watchers.finish(&session).await;
+    let agreement = agreement::look(&session, &nodes, plan.heal).await;
+    let seen = observer.seen().await;
     let mut served = Effects::default();
     for (app, _) in CONTROLLERS {
         served.add(Effects::read(&scratch, app).map_err(unwritable)?);
     }
     let worked = Effects::read(&scratch, JOB).map_err(unwritable)?;
     let evidence = Evidence {
-        history: clients.read_all(&session).await,
-        watched: watchers.finish(&session).await,
-        agreement: agreement::look(&session, &nodes, plan.heal).await,
-        seen: observer.seen([&served, &worked]).await,
+        history,
+        watched,
+        agreement,
+        seen: seen.weighed([&served, &worked]),
         healed,
         completions,
         haunted,
