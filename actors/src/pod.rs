@@ -37,6 +37,7 @@ mod probing;
 mod question;
 mod report;
 mod resolver;
+mod sessions;
 mod sources;
 mod status_writer;
 
@@ -58,10 +59,12 @@ use probes::Purpose;
 use reconcile::{Action, reconcile};
 use report::Report;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How long a failed step waits before it is tried again; failed preparations double it.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Sessions that others have with one pod at a time.
+const SESSIONS: usize = 64;
 const AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// The actor.
@@ -84,6 +87,8 @@ pub struct PodActor {
     taken_on: Timestamp,
     is_finishing: bool,
     is_gone: bool,
+    /// Places for sessions that others have with it.
+    sessions: Arc<Semaphore>,
 }
 
 impl PodActor {
@@ -116,6 +121,7 @@ impl PodActor {
             taken_on: now.1,
             is_finishing: false,
             is_gone: false,
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
         }
     }
 

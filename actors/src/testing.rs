@@ -1,6 +1,8 @@
 //! A machine without processes, for the tests of this crate: a driver in memory, a registry in
 //! memory, and the real actors on a real actor node.
 
+mod echo;
+
 use crate::{
     follow::{Followed, follow},
     node::{GpuDriver, Heart, NodeParts, NodeSeed, Pulse, object::tests::facts},
@@ -16,7 +18,8 @@ use impresario_host::{
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
     address::AddressPool,
     container::{
-        Answer, DriverError, Executed, LogLimit, PullPolicy, Resources, Security, Started, User,
+        Answer, Attached, DriverError, Executed, LogLimit, PullPolicy, Resources, Security,
+        Started, User, Wanted,
     },
     devices::{Gpu, GpuHealth, GpuPool},
 };
@@ -278,6 +281,16 @@ impl ContainerDriver for MemoryDriver {
                 }
                 _ => Err(DriverError::TooLong { id: id.clone(), waited: limit }),
             }
+        }
+        .boxed()
+    }
+
+    fn run<'a>(&'a self, id: &'a ContainerId, wanted: Wanted) -> Answer<'a, Attached> {
+        async move {
+            if !self.running().contains(&id.0) {
+                return Err(DriverError::NotRunning { id: id.clone() });
+            }
+            Ok(echo::echo(wanted))
         }
         .boxed()
     }

@@ -11,5 +11,6 @@ pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod scheduler;
+pub mod session;
 pub mod traffic;
 pub mod training;

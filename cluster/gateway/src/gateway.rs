@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::limits::Limits;
 use crate::logs::LogSource;
 use crate::readiness::Readiness;
+use crate::sessions::SessionSource;
 use crate::trust;
 use crate::turns::{AllTurns, Turns};
 use crate::work::Work;
@@ -30,6 +31,7 @@ pub struct Gateway {
     tokens: Vec<Arc<dyn TokenReview>>,
     roles: Roles,
     logs: Arc<dyn LogSource>,
+    sessions: Option<Arc<dyn SessionSource>>,
     limits: Limits,
     budgets: Budgets,
     work: Arc<Work>,
@@ -56,6 +58,7 @@ impl Gateway {
             tokens: Vec::new(),
             roles,
             logs,
+            sessions: None,
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
             turns: AllTurns::new(),
@@ -68,6 +71,12 @@ impl Gateway {
     /// Also knows the bearer tokens of this source.
     pub fn with_tokens(mut self, tokens: impl TokenReview) -> Self {
         self.tokens.push(Arc::new(tokens));
+        self
+    }
+
+    /// Opens sessions with pods by this source; without one there are none.
+    pub fn with_sessions(mut self, sessions: impl SessionSource) -> Self {
+        self.sessions = Some(Arc::new(sessions));
         self
     }
 
@@ -111,6 +120,11 @@ impl Gateway {
         &self.logs
     }
 
+    pub(crate) fn sessions(&self) -> Result<&Arc<dyn SessionSource>, Status> {
+        let none = || Status::unavailable("this server opens no sessions with pods", 1);
+        self.sessions.as_ref().ok_or_else(none)
+    }
+
     /// Counts a refusal of somebody in this role. Whether it is to be logged, too, and then how many of theirs for the
     /// same reason went unsaid before it: the log lies on the disk of the registry, and anybody can be refused.
     pub(crate) fn count_refusal(&self, role: &str, name: &str, rule: &str) -> Option<u64> {
@@ -118,13 +132,13 @@ impl Gateway {
         self.refusals.is_to_be_logged(&format!("{rule} of {}", brief(name)), clock::now())
     }
 
-    /// One of the watches and logs that may be sent at a time, given back when dropped; more of them where so many
+    /// One of the watches, logs and sessions that may be sent at a time, given back when dropped; more of them where so many
     /// bytes are held for what is asked.
     pub(crate) fn stream(&self, call: &Call, held: usize) -> Result<Share, Status> {
         let mut share = self.budgets.streams.share(&call.asks);
         share
             .grow(1 + held / STREAM_BYTES)
-            .map_err(|_| busy("watches and logs, of all or of this user"))?;
+            .map_err(|_| busy("watches, logs and sessions, of all or of this user"))?;
         Ok(share)
     }
 

@@ -26,6 +26,8 @@ mod request;
 mod revocation;
 mod server;
 mod shape;
+mod streams;
+mod takeover;
 mod tls;
 mod trust;
 mod turns;
@@ -35,6 +37,7 @@ mod work;
 pub mod authenticate;
 pub mod authorize;
 pub mod logs;
+pub mod sessions;
 
 pub use discovery::GIT_VERSION;
 pub use gateway::Gateway;

@@ -128,11 +128,21 @@ impl ResourcePath {
         if is_namespace { &self.name } else { &self.namespace }
     }
 
+    /// Whether it reaches into a pod: what is done there is a right of its own, however it is asked for.
+    fn reaches_in(&self) -> bool {
+        self.group.is_empty()
+            && self.plural == "pods"
+            && !self.name.is_empty()
+            && matches!(self.subresource.as_str(), "exec" | "attach" | "portforward")
+    }
+
     /// The action a method means here; `None` if the method means nothing at all.
     pub fn action(&self, method: &str, query: &Query) -> Option<Action> {
         let one = !self.name.is_empty();
         Some(match method {
             "GET" | "HEAD" if query.flag("watch") && self.subresource.is_empty() => Action::Watch,
+            // Not a reading, though a WebSocket begins with a GET: a role that may read everything runs nothing.
+            "GET" if self.reaches_in() => Action::Create,
             "GET" | "HEAD" if one => Action::Get,
             "GET" | "HEAD" => Action::List,
             // An object is created in its collection, what is under an object at the object.
@@ -203,6 +213,15 @@ mod tests {
         assert_eq!(one.action("GET", &Query::parse("watch=true")), Some(Action::Watch));
         assert_eq!(all.action("DELETE", &none), Some(Action::DeleteCollection));
         assert_eq!(one.action("TRACE", &none), None);
+        for subresource in ["exec", "attach", "portforward"] {
+            let (plural, name) = ("pods".to_owned(), "x".to_owned());
+            let path =
+                ResourcePath { plural, name, subresource: subresource.into(), ..one.clone() };
+            for method in ["GET", "POST"] {
+                let action = path.action(method, &Query::parse("watch=true&command=ls"));
+                assert_eq!(action, Some(Action::Create), "{method} {subresource}");
+            }
+        }
         for method in ["PUT", "PATCH"] {
             assert_eq!(all.action(method, &none), None, "{method} means one object");
         }

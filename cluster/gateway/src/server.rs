@@ -17,6 +17,7 @@ use crate::authenticate::Certificate;
 use crate::budget::Holder;
 use crate::gateway::Gateway;
 use crate::limits::Limits;
+use crate::takeover::{self, Watched};
 use crate::tls::Tls;
 use connection::{Connection, Verdict};
 use hyper::body::Incoming;
@@ -41,6 +42,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// How long a connection that was asked to go may take for it.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether who took a connection over is trusted, though nothing was heard.
+const LOOK: Duration = Duration::from_mins(1);
 /// Most bytes of a request's header.
 const HEADER_BYTES: u32 = 64 * 1024;
 /// Bytes that a client may send on a stream before they are read, and on a whole HTTP/2 connection.
@@ -173,7 +176,9 @@ async fn serve(
     let began_good = matches!(*connection.certificate(tls), Certificate::Of(_));
     place.reached(&connection.stage());
 
-    let service = service_fn(move |request: Request<Incoming>| {
+    let (takeover, watched) = takeover::watched();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(takeover.clone());
         let (gateway, connection, place, tls) =
             (Arc::clone(&gateway), Arc::clone(connection), Arc::clone(place), tls.clone());
         let working = Working::begin(&connection);
@@ -226,12 +231,41 @@ async fn serve(
         }
         tokio::select! {
             ended = running.as_mut() => {
-                if let Err(error) = ended { tracing::debug!(%from, %error, "the connection broke"); }
-                return;
+                if let Err(error) = ended { return tracing::debug!(%from, %error, "the connection broke"); }
+                break;
             }
             () = tokio::time::sleep(wait) => {}
             Ok(()) = trusted.changed() => {}
             Ok(_) = stopping.wait_for(|stop| *stop), if draining.is_none() => {}
+        }
+    }
+    // What an answer has taken over goes on, in its place, as long as who has it is trusted.
+    while_taken_over(watched, from, connection, tls, stopping, began_good).await;
+}
+
+/// Until whoever took the connection over has given it back, or has to.
+async fn while_taken_over(
+    mut watched: Watched,
+    from: SocketAddr,
+    connection: &Connection,
+    tls: &Tls,
+    mut stopping: watch::Receiver<bool>,
+    began_good: bool,
+) {
+    // It is no idle connection, whose place others may be given.
+    connection.ask(clock::now());
+    let mut trusted = tls.changes();
+    loop {
+        if began_good && !matches!(*connection.certificate(tls), Certificate::Of(_)) {
+            let why = "its certificate is not good any more";
+            return tracing::info!(%from, why, "a connection ends that was taken over");
+        }
+        let look = connection.certificate_ends_in().unwrap_or(LOOK);
+        tokio::select! {
+            () = watched.given_back() => return,
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(look.clamp(Duration::from_millis(100), LOOK)) => {}
+            Ok(()) = trusted.changed() => {}
         }
     }
 }

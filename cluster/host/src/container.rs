@@ -15,6 +15,7 @@ mod folder_watch;
 mod id;
 pub(crate) mod last_lines;
 mod output;
+pub(crate) mod session;
 mod spec;
 mod whole_lines;
 
@@ -28,6 +29,7 @@ pub use executed::{Executed, Heard};
 pub use expansion::{expand, expand_all};
 pub use id::ContainerId;
 pub use output::{LogLine, LogOptions, LogStream, Stream};
+pub use session::{Attached, Size, Typed, Wanted, Written};
 pub use spec::{
     ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Qos, Resources, Security, User,
 };
@@ -174,6 +176,25 @@ pub trait ContainerDriver: Send + Sync + 'static {
         command: Vec<String>,
         limit: Duration,
     ) -> Answer<'a, Executed>;
+
+    /// Runs a command in a container that runs, as [`exec`](Self::exec) does, for somebody who writes to it and reads
+    /// from it as long as it lasts. It is ended with all its processes once nobody reads its output any more.
+    fn run<'a>(&'a self, id: &'a ContainerId, wanted: Wanted) -> Answer<'a, Attached>;
+
+    /// What a container that runs writes from now on and, where the driver can, what it reads. `stdin` says that the
+    /// latter is wanted; a driver that cannot refuses it.
+    fn attach<'a>(&'a self, id: &'a ContainerId, stdin: bool) -> Answer<'a, Attached> {
+        Box::pin(async move {
+            if stdin {
+                return Err(session::no_input(self.name()));
+            }
+            if !matches!(self.inspect(id).await?, ContainerState::Running { .. }) {
+                return Err(DriverError::NotRunning { id: id.clone() });
+            }
+            let options = LogOptions { follow: true, tail: Some(0), ..LogOptions::default() };
+            Ok(session::followed(self.logs(id, options).await?))
+        })
+    }
 
     /// Forgets a container that has ended, with its output.
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()>;

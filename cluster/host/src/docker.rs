@@ -16,13 +16,15 @@ mod image;
 mod output;
 mod pause;
 mod reach;
+mod session;
 mod source;
 mod translate;
 mod unsure;
 
 use crate::container::{
-    Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
+    Answer, Attached, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
+    Wanted,
 };
 use crate::opening::Openings;
 use crate::private;
@@ -346,6 +348,10 @@ impl ContainerDriver for DockerDriver {
         limit: Duration,
     ) -> Answer<'a, Executed> {
         self.run_in(id, command, limit).boxed()
+    }
+
+    fn run<'a>(&'a self, id: &'a ContainerId, wanted: Wanted) -> Answer<'a, Attached> {
+        self.run_for_somebody(id, wanted).boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {

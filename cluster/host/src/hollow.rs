@@ -18,9 +18,9 @@ use impresario_ambient::clock;
 pub use range::{is_pretended, pod_range};
 
 use crate::container::{
-    Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
+    Answer, Attached, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogLine, LogOptions, LogStream, PodSandbox, StartError,
-    Started, Stream,
+    Started, Stream, Wanted,
 };
 use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -301,6 +301,13 @@ impl ContainerDriver for HollowDriver {
             }
             Ok(Executed { code: 0, output: String::new() })
         });
+        future::ready(answer).boxed()
+    }
+
+    fn run<'a>(&'a self, id: &'a ContainerId, _: Wanted) -> Answer<'a, Attached> {
+        let what = "the hollow driver only pretends to run containers: nothing can be run in one"
+            .to_owned();
+        let answer = self.with(id, |_| ()).and(Err(DriverError::NotDone { what }));
         future::ready(answer).boxed()
     }
 

@@ -11,6 +11,7 @@ mod descriptor;
 pub mod devices;
 pub mod dns;
 pub mod docker;
+pub mod forward;
 pub mod hollow;
 #[cfg(test)]
 mod left_out;

@@ -6,6 +6,7 @@
 //!   it has a session of its own and is ended through its reaper.
 //! - Everything is below the data directory and goes with the pod.
 
+pub(crate) mod asked;
 pub mod cgroup;
 mod end;
 mod exec;
@@ -13,14 +14,15 @@ pub mod identity;
 pub mod oom;
 mod orphans;
 pub mod record;
+mod session;
 mod start;
 mod usage;
 
 use crate::{
     container::{
-        Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
-        DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
-        cri_log, is_path_component,
+        Answer, Attached, ContainerDriver, ContainerId, ContainerSpec, ContainerState,
+        ContainerStats, DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox,
+        StartError, Started, Wanted, cri_log, is_path_component,
     },
     private,
     program::Program,
@@ -358,6 +360,10 @@ impl ContainerDriver for ProcessDriver {
         limit: Duration,
     ) -> Answer<'a, Executed> {
         self.inner.exec(id, command, limit).boxed()
+    }
+
+    fn run<'a>(&'a self, id: &'a ContainerId, wanted: Wanted) -> Answer<'a, Attached> {
+        async move { self.inner.run(id, wanted) }.boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {

@@ -13,7 +13,7 @@
 //!   whole, to its file.
 //! - SIGTERM to the keeper is passed to the command, SIGUSR1 ends the container
 //!   at once. Only who reaps signals by number: a number is never another's by then.
-//! - A further command in a running container (a probe, a hook) is a third kind of process, a child of the
+//! - A further command in a running container (a probe, a hook, what a user runs there) is a third kind of process, a child of the
 //!   node: it joins the container's groups and mounts, and executes the command.
 //! - A fourth kind hides the folders of a node that was made after a container from it, and goes.
 //! - If the keeper is killed the container dies with it (parent death signal), also where that happens before the second
@@ -44,6 +44,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
         [stage] if stage == "init" => init::run(),
         [stage, folder] if stage == "exec" => exec::run(folder.as_ref()),
+        [stage, folder] if stage == "session" => exec::run_for_somebody(folder.as_ref()),
         [stage] if stage == "hide" => hide::run(),
         [stage] if stage == "trial" => namespaces::trial(),
         _ => ExitCode::from(64),

@@ -7,6 +7,9 @@ use crate::rules::pod;
 use crate::table;
 use std::sync::Arc;
 
+/// What is done in a pod is asked for with a POST, or with the GET of a WebSocket; the right to it is that to create.
+const IN_IT: &[Verb] = &[Verb::Create, Verb::Get];
+
 /// The row.
 pub fn resource() -> Resource {
     Resource {
@@ -20,6 +23,9 @@ pub fn resource() -> Resource {
                 ..Subresource::own("eviction", &[Verb::Create], "Eviction")
             },
             Subresource::own("log", &[Verb::Get], "Pod"),
+            Subresource::own("exec", IN_IT, "PodExecOptions"),
+            Subresource::own("attach", IN_IT, "PodAttachOptions"),
+            Subresource::own("portforward", IN_IT, "PodPortForwardOptions"),
             Subresource::status("Pod"),
         ],
         columns: vec![

@@ -1,5 +1,6 @@
 //! What a Pod actor (`pod/UID` on the node that the pod is bound to) can be asked.
 
+use super::session::Session;
 use impresario_runtime::{message, role, stream_message};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -14,7 +15,7 @@ role! {
     /// The actor that runs the containers of a pod.
     pub PodRole = "pod" {
         asks: [Describe, Stop],
-        streams: [Logs]
+        streams: [Logs, Session]
     }
 }
 

@@ -7,7 +7,7 @@ use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
     Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
-use impresario_client::protocol::{actors, control, node, pod, traffic};
+use impresario_client::protocol::{actors, control, node, pod, session, traffic};
 use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, Direction, FaultRule, PeerRole, SetFaults};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn summary() -> NodeSummary {
 }
 
 pub fn record() -> Record {
-    let record = schedulers(pods(nodes(Record::of("nodes"))));
+    let record = schedulers(sessions(pods(nodes(Record::of("nodes")))));
     let description = control::Description {
         subject: "jobs ns/j".into(),
         shard: 63,
@@ -160,6 +160,28 @@ fn pods(record: Record) -> Record {
             [()],
         )
         .stream([pod::Logs::default(), logs], [pod::LogChunk { bytes: vec![0, 255] }])
+}
+
+fn sessions(record: Record) -> Record {
+    let (container, command) = ("main".to_owned(), vec!["sh".to_owned(), "-c".to_owned()]);
+    let with = [
+        session::With::Command { container: container.clone(), command, stdin: true, tty: false },
+        session::With::Container { container, stdin: true },
+        session::With::Port(8080),
+    ];
+    let input = Some(ActorPath::new("m1", "entrance/1"));
+    let opened = with.map(|with| session::Session { with, input: input.clone() });
+    let output = [
+        session::Output::Stdout(vec![0, 255]),
+        session::Output::Stderr(vec![1]),
+        session::Output::Ended(-1),
+    ];
+    let typed = [
+        session::Typed::Bytes(vec![0, 255]),
+        session::Typed::End,
+        session::Typed::Resize { width: 80, height: 300 },
+    ];
+    record.stream(opened, output).stream([session::Input { node: "n1".into() }], typed)
 }
 
 fn schedulers(record: Record) -> Record {

@@ -93,7 +93,7 @@ fn nanos(moment: Timestamp) -> i64 {
 }
 
 /// The container that is meant: the one named, or the only one.
-fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Status> {
+pub(super) fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Status> {
     let names = |pointer: &str| -> Vec<String> {
         let containers = pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
         containers

@@ -1,5 +1,6 @@
 //! A real HTTPS server over a registry in memory, and clients for it.
 
+use crate::mirror::Mirror;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -28,6 +29,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 pub const TOKEN: &str = "viewer-token";
@@ -64,6 +66,8 @@ pub struct Harness {
     pub roles: Roles,
     /// Whom it has refused what.
     pub refusals: Arc<Refusals>,
+    /// How many sessions with pods are open.
+    pub sessions: watch::Sender<usize>,
     admin: Credential,
     pub authority: ClusterAuthority,
     _revocations: Revocations,
@@ -118,8 +122,11 @@ impl Harness {
         let refusals = Arc::new(Refusals::default());
         let roles = Roles::follow(&Reader::new(objects.registry().clone()));
         assert!(roles.has_read_within(Duration::from_mins(1)).await);
+        let mirror = Mirror::new();
+        let sessions = mirror.0.clone();
         let gateway = Gateway::new(objects.clone(), roles.clone(), Arc::new(Echo))
             .with_tokens(tokens)
+            .with_sessions(mirror)
             .with_limits(limits)
             .with_refusals(refusals.clone());
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
@@ -138,6 +145,7 @@ impl Harness {
             registry,
             roles,
             refusals,
+            sessions,
             admin,
             authority,
             _revocations: revocations,

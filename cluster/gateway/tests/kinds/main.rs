@@ -13,6 +13,9 @@ mod lines;
 #[path = "../gateway/logged.rs"]
 #[allow(dead_code)] // the same
 mod logged;
+#[path = "../gateway/mirror.rs"]
+#[allow(dead_code)] // the same
+mod mirror;
 
 use harness::{Harness, Shows};
 use impresario_api::catalog::served;

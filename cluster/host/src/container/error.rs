@@ -127,6 +127,12 @@ pub enum DriverError {
         /// For how long it was waited.
         waited: Duration,
     },
+    /// The driver does not do this, and says what to do instead.
+    #[error("{what}")]
+    NotDone {
+        /// What it does not do, and what to do instead.
+        what: String,
+    },
     /// A file or a system call of this machine failed.
     #[error("{what}: {cause}")]
     Io {

@@ -11,3 +11,4 @@ mod isolation;
 mod keeper;
 mod network;
 mod process;
+mod sessions;

@@ -26,6 +26,7 @@ use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, Joi
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
+use impresario_gateway::sessions::RuntimeSessions;
 use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettings};
 use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
@@ -204,6 +205,7 @@ impl Control {
 
         let logs = Arc::new(RuntimeLogs::new(node.clone()));
         let gateway = Gateway::new(objects.clone(), roles, logs)
+            .with_sessions(RuntimeSessions::new(node.clone()))
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
         let departures = tasks::spawn(revoked::end_links_of_removed(&member, node.clone()));

@@ -3,10 +3,10 @@
 //! | sender | may |
 //! |---|---|
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
-//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; tell their owners what it wrote of them |
+//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; take the input of its pods' sessions; tell their owners what it wrote of them |
 //! | guest | message its own job, and the other guests of that job |
 //! | client | ask the objects, by the roles that are bound to it, ask actors to describe themselves, and ask them to change their objects, under the same rules |
-//! | admin | everything but what control members say to each other |
+//! | admin | everything but what control members say to each other, and alone: to run something in a pod |
 //!
 //! The registry itself is for control members alone. What reaches the objects of a member says who sends
 //! it: that must be the holder of the certificate; what they may do there is decided by the objects' own
@@ -15,7 +15,7 @@
 use impresario_client::protocol::authority::{
     CreateToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
 };
-use impresario_client::protocol::{control, node, pod, scheduler, training};
+use impresario_client::protocol::{control, node, pod, scheduler, session, training};
 use impresario_objects::protocol as objects;
 use impresario_objects::{Membership, Refusals};
 use impresario_registry::protocol as registry;
@@ -199,9 +199,12 @@ pub fn role_name(role: &PeerRole) -> &'static str {
 const OF_OTHERS: [&str; 3] =
     [registry::Status::NAME, registry::Heartbeat::NAME, registry::Remove::NAME];
 
-/// What control members say to each other alone.
+/// What control members alone say, to each other and to pods: who may run something in a pod is decided by the rules
+/// of the objects, which the members keep.
 fn is_of_members(to: &ActorName, message: &str) -> bool {
-    to.as_str() == RAFT_ACTOR || (message.starts_with("registry.") && !OF_OTHERS.contains(&message))
+    to.as_str() == RAFT_ACTOR
+        || message == session::Session::NAME
+        || (message.starts_with("registry.") && !OF_OTHERS.contains(&message))
 }
 
 /// What asks the objects of a member; their own rules decide about it.
@@ -243,7 +246,8 @@ const WORKING: [&str; 4] =
     [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
-const OF_ITSELF: [&str; 6] = [
+const OF_ITSELF: [&str; 7] = [
+    session::Input::NAME,
     control::Told::NAME,
     registry::Heartbeat::NAME,
     scheduler::SummaryChanged::NAME,
@@ -255,6 +259,10 @@ const OF_ITSELF: [&str; 6] = [
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     if WORKING.contains(&message) || OBJECTS.contains(&message) {
         return true;
+    }
+    if let Some(input) = body.downcast_ref::<session::Input>() {
+        // Which session's it is, and whether that is at this node, is for its receiver to see.
+        return input.node == name;
     }
     if let Some(beat) = body.downcast_ref::<registry::Heartbeat>() {
         return beat.node == name;

@@ -24,5 +24,6 @@ mod policies;
 mod probes;
 mod services;
 mod statefulsets;
+mod streams;
 mod training;
 mod verbs;

@@ -50,6 +50,25 @@ fn the_registry_is_for_control_members_alone() {
 }
 
 #[test]
+fn a_session_at_a_pod_is_opened_by_control_members_alone_and_its_input_taken_by_its_node() {
+    let open = session::Session { with: session::With::Port(80), input: None };
+    let guest = PeerRole::Guest { scope: "j1".into() };
+    for role in [PeerRole::Node, PeerRole::Client, PeerRole::Admin, guest] {
+        let peer = peer("n1", role);
+        let pod = ActorName::from("pod/u");
+        assert!(!sent(&peer, "pod/u", session::Session::NAME, &open), "{peer:?}");
+        assert!(!may_name(&peer, &pod, session::Session::NAME, |_| true), "{peer:?}");
+    }
+    assert!(sent(&peer("m1", PeerRole::Control), "pod/u", session::Session::NAME, &open));
+    let input = |node: &str| session::Input { node: node.into() };
+    let node = peer("n1", PeerRole::Node);
+    assert!(sent(&node, "entrance/1", session::Input::NAME, &input("n1")));
+    assert!(!sent(&node, "entrance/1", session::Input::NAME, &input("n2")));
+    let client = peer("n1", PeerRole::Client);
+    assert!(!sent(&client, "entrance/1", session::Input::NAME, &input("n1")));
+}
+
+#[test]
 fn what_a_role_may_never_send_is_refused_by_its_name() {
     let guest = PeerRole::Guest { scope: "j1".into() };
     let raft = ["raft.Append", "raft.Vote", registry::Transact::NAME];
