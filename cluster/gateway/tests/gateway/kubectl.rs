@@ -238,3 +238,59 @@ async fn it_applies_on_the_server() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn it_cordons_taints_and_drains_nodes() {
+    each(async |server, kubectl| {
+        let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n1"}});
+        let made = server.ask("POST", "/api/v1/nodes", &node).await;
+        assert_eq!(made.code, 201, "{}", made.json());
+        let pods = "/api/v1/namespaces/default/pods";
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
+        assert_eq!(server.ask("POST", pods, &pod).await.code, 201);
+        let spec = async || {
+            let node = server.ask("GET", "/api/v1/nodes/n1", &json!(null)).await.json();
+            node["spec"].clone()
+        };
+        let taints = async || {
+            let all = spec().await["taints"].as_array().cloned().unwrap_or_default();
+            let word = |taint: &Value| format!("{}:{}", taint["key"], taint["effect"]);
+            all.iter().map(word).collect::<Vec<_>>().join(" ").replace('"', "")
+        };
+
+        assert!(kubectl.good(&["cordon", "n1"]).await.contains("node/n1 cordoned"));
+        assert_eq!(spec().await["unschedulable"], true);
+        assert!(kubectl.good(&["uncordon", "n1"]).await.contains("node/n1 uncordoned"));
+        assert_eq!(spec().await.get("unschedulable"), None);
+
+        // What the cluster wrote stays where it is, and so does the time that it added.
+        let ready = "node.kubernetes.io/not-ready:NoSchedule";
+        let said = kubectl.good(&["taint", "node", "n1", "mine=x:NoExecute"]).await;
+        assert!(said.contains("node/n1 tainted"), "{said}");
+        assert_eq!(taints().await, format!("{ready} mine:NoExecute"));
+        let mut timed = spec().await["taints"].clone();
+        let mine = timed.as_array_mut().unwrap().iter_mut().find(|it| it["key"] == "mine");
+        mine.unwrap()["timeAdded"] = "2024-01-01T00:00:00Z".into();
+        let patch = json!({"spec": {"taints": timed}});
+        assert_eq!(server.ask("PATCH", "/api/v1/nodes/n1", &patch).await.code, 200);
+        kubectl.good(&["taint", "node", "n1", "other:PreferNoSchedule"]).await;
+        assert!(spec().await["taints"].to_string().contains("2024-01-01T00:00:00Z"));
+        let twice = kubectl.run(&["taint", "node", "n1", "mine=y:NoExecute"]).await;
+        assert!(twice.err.contains("--overwrite is false"), "{}", twice.err);
+        kubectl.good(&["taint", "node", "n1", "mine=y:NoExecute", "--overwrite"]).await;
+        kubectl.good(&["taint", "node", "n1", "mine:NoExecute-", "other-"]).await;
+        assert_eq!(taints().await, ready);
+
+        let refused = kubectl.run(&["drain", "n1", "--timeout=20s"]).await;
+        assert!(refused.err.contains("use --force to override"), "{}", refused.err);
+        assert_eq!(spec().await["unschedulable"], true);
+        // There is no process that would say that it has ended.
+        let drain = ["drain", "n1", "--force", "--grace-period=0", "--timeout=40s"];
+        let drained = kubectl.good(&drain).await;
+        assert!(drained.contains("node/n1 drained"), "{drained}");
+        let gone = server.ask("GET", &format!("{pods}/p"), &json!(null)).await;
+        assert_eq!(gone.code, 404, "{}", gone.json());
+    })
+    .await;
+}
