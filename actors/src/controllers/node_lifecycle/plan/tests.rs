@@ -209,8 +209,9 @@ fn nodes_that_are_lost_together_have_their_pods_driven_out_one_after_another() {
         let zone = ("topology.kubernetes.io/zone".to_owned(), "other".to_owned());
         node.metadata.labels = Some([zone].into());
     });
-    let ages = [("node-1", 11), ("node-2", 12), ("node-3", 0), ("node-4", 0), ("node-5", 0)];
-    let mut silence = heard(&[&ages[..], &[("node-6", 11)]].concat());
+    let silent = [("node-1", 11), ("node-2", 12), ("node-6", 11)];
+    let mut silence = heard(&silent);
+    silence.ages.extend(ages(&[("node-3", 0), ("node-4", 0), ("node-5", 0)]));
     let mut turns = Turns::default();
     let mut order = Vec::new();
     for second in 0..25 {
