@@ -55,7 +55,7 @@ mod wrote;
 #[cfg(test)]
 mod late;
 #[cfg(test)]
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod told_tests;
 

@@ -1,25 +1,32 @@
 //! Makes services reachable from this machine: virtual addresses and names, as the registry says.
 //!
-//! A task of each node follows services and endpoints and applies the whole picture whenever
+//! A task of each node follows services and their endpoint slices, whoever made these, and applies the whole picture whenever
 //! something changed; [`picture`] is a plain function of what is there. A pod that stopped being
 //! ready gets no new connection from the moment in which its node's proxy hears of it.
 
+mod choice;
+
 use crate::controllers::mirror::{Mirror, Seen};
 use crate::withheld_ports;
+pub use choice::Here;
+use choice::{chosen, is_ready};
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
 use impresario_host::hollow;
 use impresario_host::proxy::{Applied, Policy, Protocol, ServiceProxy, ServiceRule};
-use impresario_registry_api::RegistryHandle;
+use impresario_registry_api::{RegistryHandle, Selection};
 use impresario_runtime::{Backoff, clock, random, tasks};
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointSubset, Endpoints, Service, ServicePort,
-};
+use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// The label of a slice that names its service.
+const SERVICE: &str = "kubernetes.io/service-name";
+/// The label of a node that names its zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// Changes within this long are applied at once: at least, and at most in a large cluster.
 const GATHER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Changes are gathered for so many times as long as a picture takes: a tenth of a core is spent on it.
@@ -37,26 +44,28 @@ pub struct Picture {
     pub names: Vec<ServiceName>,
 }
 
-/// What `services` and their `endpoints` of the same name mean where ports from `first_port` on can be had.
+/// What `services` and the `slices` of their endpoints mean `here`, where ports from `first_port` on can be had.
 #[must_use]
 pub fn picture(
     services: &[Seen<Service>],
-    endpoints: &[Seen<Endpoints>],
+    slices: &[Seen<EndpointSlice>],
+    here: &Here,
     first_port: u16,
 ) -> Picture {
-    let behind: BTreeMap<(&str, &str), &[EndpointSubset]> = endpoints
-        .iter()
-        .map(|seen| {
-            let key = &seen.entry.key;
-            let subsets = seen.object.subsets.as_deref().unwrap_or_default();
-            ((key.namespace.as_str(), key.name.as_str()), subsets)
-        })
-        .collect();
+    let mut behind: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    for seen in slices {
+        let labels = seen.object.metadata.labels.as_ref();
+        let Some(service) = labels.and_then(|labels| labels.get(SERVICE)) else { continue };
+        let place = (seen.entry.key.namespace.as_str(), service.as_str());
+        behind.entry(place).or_default().push(&seen.object);
+    }
     let mut picture = Picture::default();
     for seen in services {
         let Some(spec) = &seen.object.spec else { continue };
         let (namespace, name) = (&seen.entry.key.namespace, &seen.entry.key.name);
-        let subsets = behind.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
+        let slices = behind.get(&(namespace.as_str(), name.as_str()));
+        let slices = slices.map(Vec::as_slice).unwrap_or_default();
+        let stays = spec.internal_traffic_policy.as_deref() == Some("Local");
         let ports = spec.ports.as_deref().unwrap_or_default();
         let address = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
         let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
@@ -79,7 +88,7 @@ pub fn picture(
                     protocol,
                     policy: Policy::RoundRobin,
                     affinity,
-                    endpoints: ready(subsets, port),
+                    endpoints: reached_by(slices, port, here, stays),
                 });
             }
         }
@@ -97,41 +106,56 @@ pub fn picture(
                     })
                 })
                 .collect(),
-            endpoints: names_behind(subsets),
+            endpoints: names_behind(slices),
             external_name: spec.external_name.clone(),
         });
     }
     picture
 }
 
-/// A ready address; of a pod that only pretends there is none: the machine itself would answer there.
-fn reached(address: &EndpointAddress) -> Option<IpAddr> {
-    address.ip.parse().ok().filter(|ip| !hollow::is_pretended(*ip))
+/// The address of an endpoint; of a pod that only pretends there is none: the machine itself would answer there.
+fn reached(endpoint: &Endpoint) -> Option<IpAddr> {
+    // All that it has are of the same endpoint (API reference, Endpoint v1).
+    let address = endpoint.addresses.first()?;
+    address.parse().ok().filter(|ip| !hollow::is_pretended(*ip))
 }
 
-/// The ready addresses behind one port, in order and each once.
-fn ready(subsets: &[EndpointSubset], port: &ServicePort) -> Vec<SocketAddr> {
-    let mut found = BTreeSet::new();
-    for subset in subsets {
-        let same = |other: &&k8s_openapi::api::core::v1::EndpointPort| other.name == port.name;
-        let Some(target) = subset.ports.iter().flatten().find(same) else { continue };
-        let Ok(number) = u16::try_from(target.port) else { continue };
-        for address in subset.addresses.iter().flatten() {
-            if let Some(ip) = reached(address) {
-                found.insert(SocketAddr::new(ip, number));
-            }
-        }
+/// The addresses behind one port, in order and each once. Those of all slices are weighed together.
+fn reached_by(
+    slices: &[&EndpointSlice],
+    port: &ServicePort,
+    here: &Here,
+    stays: bool,
+) -> Vec<SocketAddr> {
+    let wanted = port.name.as_deref().unwrap_or_default();
+    let mut all = Vec::new();
+    for slice in slices {
+        let mut ports = slice.ports.iter().flatten();
+        let target = ports.find(|other| other.name.as_deref().unwrap_or_default() == wanted);
+        let Some(number) = target.and_then(|target| u16::try_from(target.port?).ok()) else {
+            continue;
+        };
+        all.extend(slice.endpoints.iter().flatten().map(|endpoint| (endpoint, number)));
     }
+    let found: BTreeSet<SocketAddr> = chosen(&all, here, stays)
+        .into_iter()
+        .filter_map(|(endpoint, number)| Some(SocketAddr::new(reached(endpoint)?, number)))
+        .collect();
     found.into_iter().collect()
 }
 
-fn names_behind(subsets: &[EndpointSubset]) -> Vec<EndpointName> {
-    let addresses = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten());
-    addresses
-        .filter_map(|address| {
-            Some(EndpointName { hostname: address.hostname.clone(), address: reached(address)? })
-        })
-        .collect()
+/// The names of those that are ready, in order and each once.
+fn names_behind(slices: &[&EndpointSlice]) -> Vec<EndpointName> {
+    let all = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let ready = all.filter(|endpoint| is_ready(endpoint));
+    let found: BTreeSet<(IpAddr, Option<&String>)> = ready
+        .filter_map(|endpoint| Some((reached(endpoint)?, endpoint.hostname.as_ref())))
+        .collect();
+    let named = |(address, hostname): (_, Option<&String>)| EndpointName {
+        hostname: hostname.cloned(),
+        address,
+    };
+    found.into_iter().map(named).collect()
 }
 
 /// The task. Ends when dropped.
@@ -146,23 +170,30 @@ impl Drop for ServiceNetwork {
 }
 
 impl ServiceNetwork {
-    /// Follows the registry, and keeps `proxy` and `dns` as it says, where ports from `first_port` on can be had.
+    /// Follows the registry, and keeps `proxy` and `dns` of the node of this name as it says, where ports from `first_port` on
+    /// can be had.
     #[must_use]
     pub fn start(
         registry: &RegistryHandle,
         proxy: ServiceProxy,
         dns: Option<DnsServer>,
-        first_port: u16,
+        (node, first_port): (&str, u16),
     ) -> Self {
         let services: Mirror<Service> = Mirror::start(registry.clone(), "services");
-        let endpoints: Mirror<Endpoints> = Mirror::start(registry.clone(), "endpoints");
+        let slices: Mirror<EndpointSlice> =
+            Mirror::start(registry.clone(), "discovery.k8s.io/endpointslices");
+        let own = Selection::all("nodes").named(node);
+        let nodes: Mirror<Node> = Mirror::over(registry.clone(), own);
+        let mut here = Here { node: node.to_owned(), zone: None };
         let task = tasks::spawn(async move {
-            let (mut some, mut other) = (services.changes(), endpoints.changes());
+            let (mut some, mut other) = (services.changes(), slices.changes());
+            let mut own = nodes.changes();
             let mut known = BTreeSet::new();
             loop {
                 let began = clock::now();
+                here.zone = zone(&nodes, &here.node);
                 let Picture { rules, names } =
-                    picture(&services.all(), &endpoints.all(), first_port);
+                    picture(&services.all(), &slices.all(), &here, first_port);
                 // Before the ports, of which some may take their time.
                 if let Some(dns) = &dns {
                     dns.apply(&names);
@@ -176,6 +207,12 @@ impl ServiceNetwork {
                     tokio::select! {
                         change = some.next() => if change.is_some() { break } else { return },
                         change = other.next() => if change.is_some() { break } else { return },
+                        change = own.next() => match change {
+                            None => return,
+                            // Of itself only where it is matters here.
+                            Some(_) if zone(&nodes, &here.node) != here.zone => break,
+                            Some(_) => {}
+                        },
                         // Nobody tells when whoever has an address lets go of it.
                         () = tokio::time::sleep(again), if !applied.is_complete() => attempt += 1,
                     }
@@ -186,6 +223,11 @@ impl ServiceNetwork {
         });
         Self { task }
     }
+}
+
+/// The zone of a node, as its object says.
+fn zone(nodes: &Mirror<Node>, node: &str) -> Option<String> {
+    nodes.get("", node)?.object.metadata.labels.as_ref()?.get(ZONE).cloned()
 }
 
 /// Says which services are not reachable here that were, or were not known; gives all that are not.
@@ -221,6 +263,24 @@ mod tests {
         Seen { object: Arc::new(serde_json::from_value(object).unwrap()), entry }
     }
 
+    fn picture(
+        services: &[Seen<Service>],
+        slices: &[Seen<EndpointSlice>],
+        first_port: u16,
+    ) -> Picture {
+        let here = Here { node: "n1".into(), zone: None };
+        super::picture(services, slices, &here, first_port)
+    }
+
+    /// A slice of a service of the same name.
+    fn slice(service: &str, endpoints: Value, ports: Value) -> Seen<EndpointSlice> {
+        seen(
+            "discovery.k8s.io/endpointslices",
+            json!({"metadata": {"name": format!("{service}-x"), "labels": {SERVICE: service}},
+                "addressType": "IPv4", "endpoints": endpoints, "ports": ports}),
+        )
+    }
+
     #[test]
     fn a_port_leads_to_the_ready_addresses_of_its_name() {
         let service = seen(
@@ -229,12 +289,11 @@ mod tests {
             "clusterIP": "127.96.0.9",
             "ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}}),
         );
-        let endpoints = seen(
-            "endpoints",
-            json!({"metadata": {"name": "web"}, "subsets": [{
-            "addresses": [{"ip": "127.1.0.2"}, {"ip": "127.1.0.1"}],
-            "notReadyAddresses": [{"ip": "127.1.0.3"}],
-            "ports": [{"name": "http", "port": 8080}]}]}),
+        let endpoints = slice(
+            "web",
+            json!([{"addresses": ["127.1.0.2"]}, {"addresses": ["127.1.0.1"]},
+                {"addresses": ["127.1.0.3"], "conditions": {"ready": false}}]),
+            json!([{"name": "http", "port": 8080}]),
         );
         let below = picture(std::slice::from_ref(&service), std::slice::from_ref(&endpoints), 1024);
         let served: Vec<_> = below.rules.iter().map(|rule| rule.address.port()).collect();
@@ -255,13 +314,15 @@ mod tests {
             json!({"metadata": {"name": "db"}, "spec": {
             "clusterIP": "None", "ports": [{"port": 5432}]}}),
         );
-        let endpoints = seen(
-            "endpoints",
-            json!({"metadata": {"name": "db"}, "subsets": [{
-            "addresses": [{"ip": "127.1.0.1", "hostname": "db-0"}], "ports": [{"port": 5432}]}]}),
+        let endpoints = slice(
+            "db",
+            json!([{"addresses": ["127.1.0.1"], "hostname": "db-0"},
+                {"addresses": ["127.1.0.2"], "hostname": "db-1", "conditions": {"ready": false}}]),
+            json!([{"name": "", "port": 5432}]),
         );
         let picture = picture(&[service], &[endpoints], 0);
         assert!(picture.rules.is_empty());
+        assert_eq!(picture.names[0].endpoints.len(), 1, "nobody is named who is not ready");
         assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));
         assert!(picture.names[0].addresses.is_empty());
     }
@@ -272,12 +333,11 @@ mod tests {
         let real = "127.160.0.2";
         let pretended = hollow::pod_range(7).nth(2).unwrap().to_string();
         let of = |addresses: &[&str], cluster_ip: &str| {
-            let addresses: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+            let all: Vec<_> = addresses.iter().map(|ip| json!({"addresses": [ip]})).collect();
             let spec = json!({"clusterIP": cluster_ip, "ports": [{"port": 80, "targetPort": 22}]});
             let service = json!({"metadata": {"name": "web"}, "spec": spec});
-            let subsets = json!([{"addresses": addresses, "ports": [{"port": 22}]}]);
-            let behind = json!({"metadata": {"name": "web"}, "subsets": subsets});
-            picture(&[seen("services", service)], &[seen("endpoints", behind)], 0)
+            let behind = slice("web", json!(all), json!([{"port": 22}]));
+            picture(&[seen("services", service)], &[behind], 0)
         };
         let endpoints = |addresses: &[&str]| of(addresses, "127.96.0.9").rules[0].endpoints.clone();
         assert_eq!(endpoints(&[&pretended]), []);
@@ -285,6 +345,37 @@ mod tests {
         let names = of(&[&pretended, real], "None").names;
         let names: Vec<_> = names[0].endpoints.iter().map(|it| it.address.to_string()).collect();
         assert_eq!(names, [real]);
+    }
+
+    #[test]
+    fn slices_that_somebody_else_made_count_as_well_and_all_are_weighed_together() {
+        let leaving = json!({"ready": false, "serving": true, "terminating": true});
+        let ports = json!([{"port": 80}]);
+        let of = |service: Value, slices: &[Seen<EndpointSlice>]| {
+            let spec = json!({"clusterIP": "127.96.0.9", "ports": [{"port": 80}]});
+            let spec = impresario_api::patch::merge_patch(&spec, &service).unwrap();
+            let service = seen("services", json!({"metadata": {"name": "web"}, "spec": spec}));
+            let found = picture(&[service], slices, 0).rules.remove(0).endpoints;
+            found.iter().map(|to| to.ip().to_string()).collect::<Vec<_>>()
+        };
+        let own = slice(
+            "web",
+            json!([{"addresses": ["127.1.0.1"], "conditions": leaving}]),
+            ports.clone(),
+        );
+        let other =
+            slice("web", json!([{"addresses": ["127.1.0.2"], "nodeName": "n1"}]), ports.clone());
+        let foreign = slice("db", json!([{"addresses": ["127.1.0.3"]}]), ports);
+        let all = [own.clone(), other.clone(), foreign.clone()];
+        assert_eq!(of(json!({}), &all), ["127.1.0.2"]);
+        assert_eq!(
+            of(json!({}), &[own.clone(), foreign.clone()]),
+            ["127.1.0.1"],
+            "there is nobody else"
+        );
+        let local = json!({"internalTrafficPolicy": "Local"});
+        assert_eq!(of(local.clone(), &all), ["127.1.0.2"]);
+        assert_eq!(of(local, &[own, foreign]), Vec::<String>::new());
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Running {
             ServiceProxy::new(ProxyLimits::default())
         });
         let first_port = machine_ports(&file.name);
-        let services = ServiceNetwork::start(&registry, proxy, dns, first_port);
+        let services = ServiceNetwork::start(&registry, proxy, dns, (&file.name, first_port));
 
         let range: Cidr = file.pod_range.parse()?;
         let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());

@@ -1,13 +1,18 @@
-//! Which nodes are lost, and which of their pods must be replaced.
+//! Which nodes are lost, which taints nodes have, and which pods must go.
 //!
-//! Figures: a node is not ready after 10 s of silence, one that has yet to start after 60 s; its pods are evicted when their toleration of
-//! `node.kubernetes.io/unreachable` is used up (300 s by default); when more than 55 % of the nodes
-//! are silent, it is more likely that this side is cut off, and nobody is evicted (as the node
+//! Figures: a node is not ready after 10 s of silence, one that has yet to start after 60 s; its pods are driven out when their toleration of
+//! `node.kubernetes.io/unreachable` is used up (300 s by default), counted from the taint, which nodes get one
+//! after another ([`zones`]). When more than 55 % of the nodes of a zone
+//! are silent, it is more likely that this side is cut off, and nobody is driven out there (as the node
 //! lifecycle controller of Kubernetes does).
 
 use super::super::pod_view::PodView;
+use super::taints::{self, Standing};
+use super::toleration;
+use super::zones::{self, Pace, Turns, Zone, Zones};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,41 +23,49 @@ pub const LOST_AFTER: Duration = Duration::from_secs(10);
 pub const STARTING_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// How long a node has no object until its pods are removed, so that a node that joins anew can claim it.
 pub const ORPHANED_AFTER: Duration = Duration::from_secs(40);
-/// The share of silent nodes above which nobody is evicted.
-pub const TOO_MANY: f64 = 0.55;
-/// The taint of a node that is lost.
-pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+/// Namespace, name and uid of a pod.
+pub type PodId = (String, String, String);
 
 /// What must be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Say that a node is lost: conditions unknown, tainted.
     Lose {
         /// The node.
         node: String,
+        /// All its taints from now on.
+        taints: Vec<Taint>,
     },
-    /// Take the taint off a node that is back.
-    Welcome {
+    /// Change the taints of a node.
+    Taint {
         /// The node.
         node: String,
+        /// All its taints from now on.
+        taints: Vec<Taint>,
     },
     /// Say that a pod of a lost node is not ready: nobody should be sent to it.
     Unready {
-        /// Namespace, name and uid.
-        pod: (String, String, String),
+        /// The pod.
+        pod: PodId,
     },
-    /// Ask for the end of a pod whose node has been lost for longer than it tolerates.
+    /// Ask for the end of a pod that tolerates the taints of its node no longer.
     Evict {
-        /// Namespace, name and uid.
-        pod: (String, String, String),
+        /// The pod.
+        pod: PodId,
+    },
+    /// Remove a pod that was asked to end and cannot say that it has: its node is certified to be off.
+    Release {
+        /// The pod.
+        pod: PodId,
     },
     /// Remove a pod whose node has no object any more: nobody else can. That it has none must be made
     /// certain.
     Remove {
         /// The node.
         node: String,
-        /// Namespace, name and uid.
-        pod: (String, String, String),
+        /// The pod.
+        pod: PodId,
     },
 }
 
@@ -61,10 +74,11 @@ impl Action {
     #[must_use]
     pub fn about(&self) -> (String, String) {
         let (what, node, pod) = match self {
-            Self::Lose { node } => ("lose", node, None),
-            Self::Welcome { node } => ("welcome", node, None),
+            Self::Lose { node, .. } => ("lose", node, None),
+            Self::Taint { node, .. } => ("taint", node, None),
             Self::Unready { pod } => ("make unready", &pod.1, Some(pod)),
             Self::Evict { pod } => ("evict", &pod.1, Some(pod)),
+            Self::Release { pod } => ("release", &pod.1, Some(pod)),
             Self::Remove { pod, .. } => ("remove", &pod.1, Some(pod)),
         };
         match pod {
@@ -99,75 +113,149 @@ impl Heard {
         self.ages.get(node).is_some_and(|age| *age < self.leading_for)
     }
 
-    /// Whether a node was last heard so long ago that it is lost.
+    /// What is known of a node by its heartbeats: it is lost if it was last heard too long ago.
     #[must_use]
-    pub fn is_lost(&self, node: &Node, now: Timestamp) -> bool {
-        self.silence(name(node)) >= LOST_AFTER && !is_starting(node, now)
+    pub fn standing(&self, node: &Node, now: Timestamp) -> Standing {
+        match () {
+            () if self.silence(name(node)) >= LOST_AFTER && !is_starting(node, now) => {
+                Standing::Lost
+            }
+            () if self.has_heard(name(node)) => Standing::Heard,
+            () => Standing::Unknown,
+        }
+    }
+
+    /// Whether something may have to be done to the pods of a node.
+    #[must_use]
+    pub fn concerns_pods(&self, node: &Node, now: Timestamp) -> bool {
+        self.standing(node, now) == Standing::Lost || taints::of(node).iter().any(taints::evicts)
     }
 }
 
-/// What must happen now. `missing` is for how long each node that
-/// has pods has had no object; one that is not there has just been missed. Of the pods those matter
-/// whose node is lost or has no object.
-#[must_use]
-pub fn reconcile(
-    nodes: &[Arc<Node>],
-    pods: &[Arc<Pod>],
-    heard: &Heard,
-    missing: &HashMap<String, Duration>,
-    now: Timestamp,
-) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let mut lost: HashMap<&str, Option<Timestamp>> = HashMap::new();
-    let mut present: HashMap<&str, bool> = HashMap::new();
-    for node in nodes {
-        let name = name(node);
-        let is_silent = heard.is_lost(node, now);
-        present.insert(name, is_silent);
-        let tainted = taint(node);
-        match (is_silent, tainted) {
-            (true, None) => actions.push(Action::Lose { node: name.into() }),
-            (false, Some(_)) if heard.has_heard(name) => {
-                actions.push(Action::Welcome { node: name.into() });
-            }
-            _ => {}
-        }
-        if is_silent && let Some(taint) = tainted {
-            lost.insert(name, taint.time_added.as_ref().map(|time| time.0));
-        }
-    }
-    let cut_off = lost.len() as f64 > TOO_MANY * nodes.len() as f64 && nodes.len() > 1;
+/// What is to be done to nodes and their pods.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// All nodes.
+    pub nodes: &'a [Arc<Node>],
+    /// The pods that matter: of nodes that are lost, drive pods out or have no object.
+    pub pods: &'a [Arc<Pod>],
+    /// When nodes were heard.
+    pub heard: &'a Heard,
+    /// For how long each node that has pods has had no object; one that is not there has just been missed.
+    pub missing: &'a HashMap<String, Duration>,
+    /// When the last node of each zone had its turn.
+    pub turns: &'a Turns,
+}
 
+/// What must happen now.
+#[must_use]
+pub fn reconcile(seen: Seen<'_>, now: Timestamp) -> Vec<Action> {
+    let Seen { nodes, pods, heard, missing, turns } = seen;
+    let standings: Vec<(&Node, Standing)> =
+        nodes.iter().map(|node| (node.as_ref(), heard.standing(node, now))).collect();
+    let zones = Zones::of(standings.iter().map(|(node, standing)| {
+        let is_in_trouble = taints::is_in_trouble(node, *standing);
+        (zones::of(node), is_in_trouble || is_still_missed(node, *standing))
+    }));
+    let mut turns = turns.clone();
+    turns.read(nodes.iter(), now);
+    let mut actions = about_nodes(&standings, &zones, &turns, heard, now);
+    let by_name: HashMap<&str, (&Node, Standing)> =
+        standings.iter().map(|(node, standing)| (name(node), (*node, *standing))).collect();
     for pod in pods.iter().filter(|pod| pod.bound()) {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-        let id = || {
-            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-            (namespace, pod.name().to_owned(), pod.uid().to_owned())
-        };
-        if present.get(node) == Some(&true) && pod.ready() && !pod.finished() {
-            actions.push(Action::Unready { pod: id() });
-        }
-        if !present.contains_key(node) {
-            let is_removed =
-                pod.terminating() && pod.metadata.deletion_grace_period_seconds == Some(0);
-            let is_due = missing.get(node).is_some_and(|age| *age >= ORPHANED_AFTER);
-            // One that still stands after that waits for its finalizers.
-            if is_due && !is_removed {
-                actions.push(Action::Remove { node: node.into(), pod: id() });
-            }
-        } else if let Some(Some(since)) = lost.get(node)
-            && !cut_off
-            && !pod.terminating()
-            && let Some(tolerated) = tolerance(pod)
-        {
-            // A time that no calendar has never comes.
-            let Ok(due) = since.checked_add(tolerated) else { continue };
-            if due <= now {
-                actions.push(Action::Evict { pod: id() });
+        match by_name.get(node) {
+            Some((node, standing)) => about_pod(pod, (node, *standing), &zones, now, &mut actions),
+            None => {
+                let is_due = missing.get(node).is_some_and(|age| *age >= ORPHANED_AFTER);
+                // One that still stands after that waits for its finalizers.
+                if is_due && !is_removed(pod) {
+                    actions.push(Action::Remove { node: node.into(), pod: id(pod) });
+                }
             }
         }
     }
     actions
+}
+
+/// A node that the leader before gave up, and that this one has not heard: it does not count as well.
+fn is_still_missed(node: &Node, standing: Standing) -> bool {
+    standing == Standing::Unknown && taints::condition(node, "Ready") == Some("Unknown")
+}
+
+fn about_nodes(
+    standings: &[(&Node, Standing)],
+    zones: &Zones,
+    turns: &Turns,
+    heard: &Heard,
+    now: Timestamp,
+) -> Vec<Action> {
+    // Who has its turn next, in each zone: who has been silent the longest.
+    let mut next: HashMap<Zone, (Reverse<Duration>, &str)> = HashMap::new();
+    for (node, standing) in standings {
+        let is_waiting = taints::troubled_since(node).is_none();
+        if is_waiting && taints::is_in_trouble(node, *standing) {
+            let zone = zones::of(node);
+            if turns.may(&zone, zones.pace(&zone), now) {
+                let place = (Reverse(heard.silence(name(node))), name(node));
+                next.entry(zone).and_modify(|first| *first = place.min(*first)).or_insert(place);
+            }
+        }
+    }
+    let mut actions = Vec::new();
+    for (node, standing) in standings {
+        let has_turn = next.get(&zones::of(node)).is_some_and(|(_, next)| *next == name(node));
+        // Where nobody is well, those who had their turn get it back: their pods begin anew when somebody is.
+        let had_turn = taints::troubled_since(node).is_some() && !zones.all_down();
+        let wanted = taints::wanted(node, *standing, has_turn || had_turn, now);
+        let is_news = taints::condition(node, "Ready") != Some("Unknown");
+        if *standing == Standing::Lost && is_news {
+            actions.push(Action::Lose { node: name(node).into(), taints: wanted });
+        } else if wanted != taints::of(node) {
+            actions.push(Action::Taint { node: name(node).into(), taints: wanted });
+        }
+    }
+    actions
+}
+
+fn about_pod(
+    pod: &Pod,
+    (node, standing): (&Node, Standing),
+    zones: &Zones,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    let is_lost = standing == Standing::Lost;
+    if is_lost && pod.ready() && !pod.finished() {
+        actions.push(Action::Unready { pod: id(pod) });
+    }
+    let taints = taints::of(node);
+    if pod.terminating() {
+        let is_certified = taints.iter().any(|taint| taint.key == taints::OUT_OF_SERVICE);
+        if is_lost && is_certified && !is_removed(pod) {
+            actions.push(Action::Release { pod: id(pod) });
+        }
+        return;
+    }
+    // Of a node that was lost, by one who does not know whether it is, nobody is driven out; nor where it is more
+    // likely that this side is cut off.
+    let is_in_trouble =
+        taints::is_in_trouble(node, standing) && zones.pace(&zones::of(node)) != Pace::Stopped;
+    let counts = |taint: &&Taint| is_in_trouble || !taints::is_trouble(taint);
+    let due = toleration::due(pod, taints.iter().filter(counts), now);
+    if due.is_some_and(|due| due <= now) {
+        actions.push(Action::Evict { pod: id(pod) });
+    }
+}
+
+fn id(pod: &Pod) -> PodId {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    (namespace, pod.name().to_owned(), pod.uid().to_owned())
+}
+
+/// Whether nobody waits for its end any more.
+fn is_removed(pod: &Pod) -> bool {
+    pod.terminating() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 /// Whether a node that has never said what it is still has time to.
@@ -182,198 +270,5 @@ fn name(node: &Node) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn taint(node: &Node) -> Option<&Taint> {
-    let taints = node.spec.as_ref()?.taints.as_ref()?;
-    taints.iter().find(|taint| taint.key == UNREACHABLE && taint.effect == "NoExecute")
-}
-
-/// How long the pod stays on a node that is lost; `None` is for ever.
-fn tolerance(pod: &Pod) -> Option<SignedDuration> {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref());
-    let matching = tolerations.unwrap_or_default().iter().filter(|toleration| {
-        let key = toleration.key.as_deref().unwrap_or_default();
-        let effect = toleration.effect.as_deref().unwrap_or("NoExecute");
-        let any = key.is_empty() && toleration.operator.as_deref() == Some("Exists");
-        (key == UNREACHABLE || any) && (effect.is_empty() || effect == "NoExecute")
-    });
-    let mut longest = Some(SignedDuration::ZERO);
-    for toleration in matching {
-        let seconds = toleration.toleration_seconds?;
-        let span = SignedDuration::from_secs(seconds.max(0));
-        longest = longest.map(|other| other.max(span));
-    }
-    longest
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::super::table::pod;
-    use super::*;
-    use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus, NodeSystemInfo, Toleration};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-
-    const NOW: i64 = 10_000;
-
-    fn node(name: &str, lost_for: Option<i64>) -> Arc<Node> {
-        let taint = |ago: i64| Taint {
-            key: UNREACHABLE.into(),
-            effect: "NoExecute".into(),
-            time_added: Some(Time(Timestamp::from_second(NOW - ago).unwrap())),
-            value: None,
-        };
-        Arc::new(Node {
-            metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
-            spec: Some(NodeSpec {
-                taints: lost_for.map(|ago| vec![taint(ago)]),
-                ..NodeSpec::default()
-            }),
-            status: None,
-        })
-    }
-
-    fn ages(ages: &[(&str, u64)]) -> HashMap<String, Duration> {
-        ages.iter().map(|(name, age)| ((*name).into(), Duration::from_secs(*age))).collect()
-    }
-
-    /// By a leader that has been leading for long.
-    fn heard(of: &[(&str, u64)]) -> Heard {
-        Heard { leading_for: Duration::from_secs(5_000), ages: ages(of) }
-    }
-
-    fn reconcile(
-        nodes: &[Arc<Node>],
-        pods: &[Arc<Pod>],
-        heard: &Heard,
-        now: Timestamp,
-    ) -> Vec<Action> {
-        super::reconcile(nodes, pods, heard, &HashMap::new(), now)
-    }
-
-    fn tolerating(seconds: Option<i64>) -> Arc<Pod> {
-        let mut pod = pod("a:bound", 0, "rc", "web");
-        pod.spec.as_mut().unwrap().tolerations = Some(vec![Toleration {
-            key: Some(UNREACHABLE.into()),
-            operator: Some("Exists".into()),
-            effect: Some("NoExecute".into()),
-            toleration_seconds: seconds,
-            value: None,
-        }]);
-        Arc::new(pod)
-    }
-
-    fn now() -> Timestamp {
-        Timestamp::from_second(NOW).unwrap()
-    }
-
-    #[test]
-    fn a_silent_node_is_lost_and_a_heard_one_is_welcome_again() {
-        let nodes = [node("node-1", None), node("node-2", Some(20)), node("node-3", None)];
-        let silence = heard(&[("node-1", 11), ("node-2", 1), ("node-3", 9)]);
-        assert_eq!(
-            reconcile(&nodes, &[], &silence, now()),
-            [Action::Lose { node: "node-1".into() }, Action::Welcome { node: "node-2".into() }]
-        );
-    }
-
-    #[test]
-    fn a_node_that_is_still_to_start_has_longer_than_one_that_has_run() {
-        let aged = |age: i64, version: &str| {
-            let mut node = node("node-1", None).as_ref().clone();
-            let created = Timestamp::from_second(NOW - age).unwrap();
-            node.metadata.creation_timestamp = Some(Time(created));
-            let info = NodeSystemInfo { kubelet_version: version.into(), ..Default::default() };
-            node.status = Some(NodeStatus { node_info: Some(info), ..NodeStatus::default() });
-            reconcile(&[Arc::new(node)], &[], &heard(&[("node-1", 900)]), now()).len()
-        };
-        assert_eq!((aged(59, ""), aged(61, "")), (0, 1));
-        assert_eq!(aged(59, "v1.36.0"), 1, "it has run, so it is lost");
-    }
-
-    #[test]
-    fn a_pod_is_evicted_when_its_toleration_is_used_up() {
-        let nodes = [node("node-1", Some(100)), node("node-2", None)];
-        let silence = heard(&[("node-1", 100), ("node-2", 0)]);
-        let evicted = |pod: Arc<Pod>| reconcile(&nodes, &[pod], &silence, now());
-        for used_up in [99, 100] {
-            let actions = evicted(tolerating(Some(used_up)));
-            assert!(matches!(&actions[..], [Action::Evict { .. }]), "{used_up}");
-        }
-        assert_eq!(evicted(tolerating(Some(101))), []);
-        assert_eq!(evicted(tolerating(None)), []);
-    }
-
-    #[test]
-    fn the_ready_pods_of_a_lost_node_are_unready_at_once_and_no_others() {
-        let nodes = [node("node-1", None), node("node-2", None)];
-        let pods = ["a:ready", "b:bound", "c:ready,node=2", "d:succeeded", "e:ready,terminating"];
-        let pods: Vec<_> = pods.iter().map(|words| Arc::new(pod(words, 0, "rc", "web"))).collect();
-        let unready = |silent: u64| -> Vec<String> {
-            let silence = heard(&[("node-1", silent), ("node-2", 0)]);
-            let name = |action| match action {
-                Action::Unready { pod: (_, name, _) } => Some(name),
-                _ => None,
-            };
-            reconcile(&nodes, &pods, &silence, now()).into_iter().filter_map(name).collect()
-        };
-        assert_eq!(unready(9), Vec::<String>::new());
-        assert_eq!(unready(10), ["a", "e"]);
-    }
-
-    #[test]
-    fn nobody_is_evicted_when_most_nodes_are_silent() {
-        let nodes = [node("node-1", Some(900)), node("node-2", Some(900)), node("node-3", None)];
-        let silence = heard(&[("node-1", 900), ("node-2", 900), ("node-3", 0)]);
-        assert_eq!(reconcile(&nodes, &[tolerating(Some(300))], &silence, now()), []);
-    }
-
-    #[test]
-    fn a_new_leader_neither_loses_nor_welcomes_a_node_that_it_has_not_heard() {
-        let nodes = [node("node-1", None), node("node-2", Some(200)), node("node-3", None)];
-        let led = |seconds: u64, of: &[(&str, u64)]| {
-            let heard = Heard { leading_for: Duration::from_secs(seconds), ages: ages(of) };
-            reconcile(&nodes, &[tolerating(Some(150))], &heard, now())
-        };
-        assert_eq!(led(3, &[("node-3", 1)]), [], "nothing is known yet of the first two");
-        // After a pause of its own a leader has heard nobody since: ages are as its time.
-        assert_eq!(led(3, &[("node-1", 3), ("node-2", 3), ("node-3", 1)]), []);
-        let welcome = [Action::Welcome { node: "node-2".into() }];
-        assert_eq!(led(3, &[("node-2", 1), ("node-3", 1)]), welcome);
-        let lost = led(10, &[("node-3", 1)]);
-        assert_eq!(lost[0], Action::Lose { node: "node-1".into() });
-    }
-
-    #[test]
-    fn a_pod_of_a_lost_node_goes_by_the_time_of_the_taint_whoever_leads() {
-        let nodes = [node("node-1", Some(301)), node("node-2", None), node("node-3", None)];
-        let heard = Heard {
-            leading_for: Duration::from_secs(10),
-            ages: ages(&[("node-2", 1), ("node-3", 1)]),
-        };
-        let actions = reconcile(&nodes, &[tolerating(Some(300))], &heard, now());
-        assert!(matches!(&actions[..], [Action::Evict { .. }]), "{actions:?}");
-    }
-
-    #[test]
-    fn a_toleration_longer_than_the_calendar_is_for_ever() {
-        let nodes = [node("node-1", Some(100)), node("node-2", None), node("node-3", None)];
-        let heard = heard(&[("node-1", 100), ("node-2", 0), ("node-3", 0)]);
-        for seconds in [i64::MAX, i64::MAX / 1_000, 1 << 40] {
-            let pods = [tolerating(Some(seconds)), tolerating(Some(99))];
-            let actions = reconcile(&nodes, &pods, &heard, now());
-            assert!(matches!(&actions[..], [Action::Evict { .. }]), "{seconds}: {actions:?}");
-        }
-    }
-
-    #[test]
-    fn a_pod_is_removed_when_its_node_has_had_no_object_for_long() {
-        // The pod is hours old: that says nothing of its node.
-        let pods = [Arc::new(pod("a:ready", 0, "rc", "web"))];
-        let removed = |missing: &[(&str, u64)]| {
-            super::reconcile(&[], &pods, &Heard::default(), &ages(missing), now())
-        };
-        assert_eq!(removed(&[]), []);
-        assert_eq!(removed(&[("node-1", 39), ("node-2", 900)]), []);
-        let actions = removed(&[("node-1", 40)]);
-        assert!(matches!(&actions[..], [Action::Remove { node, .. }] if node == "node-1"));
-    }
-}
+mod tests;

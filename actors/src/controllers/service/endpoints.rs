@@ -60,7 +60,7 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     let mut groups: BTreeMap<Vec<PortKey>, EndpointSubset> = BTreeMap::new();
     let lost = usize::from(impresario_runtime::mutant!(EndpointLost));
     for pod in pods.into_iter().skip(lost) {
-        let Some(address) = address(pod) else { continue };
+        let Some(address) = address(service, pod) else { continue };
         let resolved: Vec<EndpointPort> =
             ports.iter().filter_map(|port| resolve(port, pod)).collect();
         if resolved.is_empty() && !ports.is_empty() {
@@ -131,12 +131,15 @@ fn port_key(port: &EndpointPort) -> PortKey {
     (port.name.clone(), port.port, port.protocol.clone())
 }
 
-fn address(pod: &Pod) -> Option<EndpointAddress> {
+fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
     let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+    let spec = pod.spec.as_ref()?;
+    // A pod has a name of its own below that of the service that is its subdomain.
+    let is_below = spec.subdomain.is_some() && spec.subdomain == service.metadata.name;
     Some(EndpointAddress {
         ip,
-        hostname: None,
-        node_name: pod.spec.as_ref()?.node_name.clone(),
+        hostname: spec.hostname.clone().filter(|name| is_below && !name.is_empty()),
+        node_name: spec.node_name.clone(),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".into()),
             namespace: pod.metadata.namespace.clone(),
@@ -285,6 +288,23 @@ mod tests {
             let subsets: Vec<_> = given.iter().map(|(r, u)| subset(*r, *u)).collect();
             let (found, was_cut) = cut(&subsets);
             assert_eq!((shape(&found), was_cut), (kept, is_cut), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_has_a_name_of_its_own_below_the_service_that_is_its_subdomain() {
+        for (subdomain, expected) in
+            [(Some("db"), Some("db-0")), (Some("other"), None), (None, None)]
+        {
+            let mut pod = pod("db-0:ready", 0, "ss", "web");
+            let spec = pod.spec.as_mut().unwrap();
+            spec.hostname = Some("db-0".into());
+            spec.subdomain = subdomain.map(str::to_owned);
+            let mut service = service(IntOrString::Int(80));
+            service.metadata.name = Some("db".into());
+            let found = subsets(&service, &[Arc::new(pod)]).unwrap();
+            let address = &found[0].addresses.as_ref().unwrap()[0];
+            assert_eq!(address.hostname.as_deref(), expected, "{subdomain:?}");
         }
     }
 

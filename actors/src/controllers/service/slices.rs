@@ -6,8 +6,9 @@
 
 use super::super::engine::worker::MOST_TAKEN;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort};
 use ring::digest::{SHA256, digest};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -16,8 +17,10 @@ use std::net::IpAddr;
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// The label that says who keeps a slice.
 pub const KEEPER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
-/// What it says of ours.
+/// What it says of those that follow the pods that a service selects.
 pub const KEEPER: &str = "endpointslice-controller.k8s.io";
+/// What it says of those that say the same as the Endpoints of a user.
+pub const MIRRORER: &str = "endpointslicemirroring-controller.k8s.io";
 
 /// Endpoints in one slice.
 const MOST: usize = 100;
@@ -47,16 +50,28 @@ pub struct Behind {
     pub terminating: bool,
 }
 
-/// The slices of the service `name`, by their names. `behind` tells of the pods of addresses that have one.
+/// What is known of an address beside what its subset says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct About {
+    /// Of the pod behind it, if it has one.
+    pub behind: Option<Behind>,
+    /// The zone of its node.
+    pub zone: Option<String>,
+    /// Whom it is meant for, if not for everybody.
+    pub hints: Option<EndpointHints>,
+}
+
+/// The slices of the service `name`, by their names. `about` tells of each address.
 ///
 /// Who is in one of the slices that are `present` stays there: a change writes the slices that it concerns and
-/// no others. Only when there are more than twice as many as needed some of them are filled anew, and the others go.
+/// no others, and who comes goes into these, or where there is room for all. Only when there are twice as many slices as
+/// needed, the two smallest become one.
 /// A name that another has, as `is_taken` says, is passed over.
 #[must_use]
 pub fn slices(
     name: &str,
     subsets: &[EndpointSubset],
-    behind: impl Fn(&EndpointAddress) -> Option<Behind>,
+    about: impl Fn(&EndpointAddress) -> About,
     (present, is_taken): (&BTreeMap<String, &[Endpoint]>, impl Fn(&str) -> bool),
 ) -> BTreeMap<String, Slice> {
     let mut groups = Vec::new();
@@ -75,7 +90,7 @@ pub fn slices(
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
         let all = ready.chain(unready);
-        let all = all.map(|(address, is_ready)| endpoint(address, is_ready, behind(address)));
+        let all = all.map(|(address, is_ready)| endpoint(address, is_ready, about(address)));
         let (four, six): (Vec<_>, Vec<_>) = all.partition(|endpoint| {
             endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4())
         });
@@ -131,7 +146,7 @@ fn identity(endpoint: &Endpoint) -> (&[String], Option<&str>) {
     (&endpoint.addresses, pod)
 }
 
-/// The endpoints of each place: where they are now, else where there is room.
+/// The endpoints of each place: where they are now, else where something is written anyway, else where there is room.
 fn placed(
     endpoints: Vec<Endpoint>,
     named: &impl Fn(usize) -> String,
@@ -141,13 +156,9 @@ fn placed(
     let needed = endpoints.len().div_ceil(MOST);
     let mut homes = HashMap::new();
     let mut places = BTreeMap::new();
-    for (place, there) in filled {
-        places.insert(place, Vec::new());
-        homes.extend(there.iter().map(|endpoint| (identity(endpoint), place)));
-    }
-    if places.len() > 2 * needed {
-        homes.clear();
-        places = places.into_iter().take(needed).collect();
+    for (place, there) in &filled {
+        places.insert(*place, Vec::new());
+        homes.extend(there.iter().map(|endpoint| (identity(endpoint), *place)));
     }
     let mut homeless = Vec::new();
     for endpoint in endpoints {
@@ -157,35 +168,68 @@ fn placed(
             None => homeless.push(endpoint),
         }
     }
-    homeless.sort_by(|a, b| identity(a).cmp(&identity(b)));
-    let mut homeless = homeless.into_iter().peekable();
-    for there in places.values_mut() {
-        there.extend(homeless.by_ref().take(MOST - there.len()));
-    }
-    let mut place = 0;
-    while homeless.peek().is_some() {
-        if !places.contains_key(&place) && !is_taken(&named(place)) {
-            places.insert(place, homeless.by_ref().take(MOST).collect());
+    // From the end, so that they are taken in order.
+    homeless.sort_by(|a, b| identity(b).cmp(&identity(a)));
+    let mut take = |most: usize| homeless.split_off(homeless.len().saturating_sub(most));
+    for (place, there) in &mut places {
+        there.sort_by(|a, b| identity(a).cmp(&identity(b)));
+        if filled.get(place).is_none_or(|before| **before != there[..]) {
+            there.extend(take(MOST - there.len()));
         }
-        place += 1;
+    }
+    let mut next = 0;
+    loop {
+        let rest = take(MOST);
+        if rest.is_empty() {
+            break;
+        }
+        let has_room = |there: &Vec<Endpoint>| there.len() + rest.len() <= MOST;
+        let fits = places.iter_mut().filter(|(_, there)| has_room(there));
+        match fits.max_by_key(|(place, there)| (there.len(), Reverse(**place))) {
+            Some((_, there)) => there.extend(rest),
+            None => {
+                while places.contains_key(&next) || is_taken(&named(next)) {
+                    next += 1;
+                }
+                places.insert(next, rest);
+            }
+        }
     }
     places.retain(|_, there| !there.is_empty());
+    // Two of them are no more than half full each on average, so that they fit into one.
+    while places.len() > needed && places.len() >= 2 * needed {
+        let size = |place: &usize| (places.get(place).map_or(0, Vec::len), Reverse(*place));
+        let mut smallest: Vec<usize> = places.keys().copied().collect();
+        smallest.sort_by_key(size);
+        let [first, second, ..] = smallest[..] else { break };
+        let leaves = places.remove(&first).unwrap_or_default();
+        places.entry(second).or_default().extend(leaves);
+    }
     places
 }
 
-fn endpoint(address: &EndpointAddress, is_ready: bool, behind: Option<Behind>) -> Endpoint {
+fn endpoint(address: &EndpointAddress, is_ready: bool, about: About) -> Endpoint {
     Endpoint {
         addresses: vec![address.ip.clone()],
         conditions: Some(EndpointConditions {
             ready: Some(is_ready),
-            serving: behind.map(|pod| pod.serving),
-            terminating: behind.map(|pod| pod.terminating),
+            serving: about.behind.map(|pod| pod.serving),
+            terminating: about.behind.map(|pod| pod.terminating),
         }),
         hostname: address.hostname.clone(),
         node_name: address.node_name.clone(),
         target_ref: address.target_ref.clone(),
+        zone: about.zone,
+        hints: about.hints,
         ..Endpoint::default()
     }
+}
+
+/// The slice of a service behind which nobody is: by it one sees that it was looked at.
+#[must_use]
+pub fn empty(service: &str) -> (String, Slice) {
+    let slice = Slice { address_type: "IPv4", endpoints: Vec::new(), ports: Vec::new() };
+    (slice_name(service, slice.address_type, &slice.ports, 0), slice)
 }
 
 fn slice_name(service: &str, address_type: &str, ports: &[EndpointPort], place: usize) -> String {
@@ -211,172 +255,4 @@ fn slice_name(service: &str, address_type: &str, ports: &[EndpointPort], place: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::api::core::v1::EndpointPort as Port;
-
-    /// Golden: another name makes every slice of every cluster anew.
-    const NAMES: [&str; 2] = ["web-bk8nf", "web-qrccw"];
-
-    fn subset(ready: &[String], unready: &[String], port: i32) -> EndpointSubset {
-        let addresses = |ips: &[String]| {
-            let of = |ip: &String| EndpointAddress { ip: ip.clone(), ..EndpointAddress::default() };
-            (!ips.is_empty()).then(|| ips.iter().map(of).collect())
-        };
-        EndpointSubset {
-            addresses: addresses(ready),
-            not_ready_addresses: addresses(unready),
-            ports: Some(vec![Port { port, ..Port::default() }]),
-        }
-    }
-
-    type Slices = BTreeMap<String, Slice>;
-
-    fn fresh(subsets: &[EndpointSubset]) -> Slices {
-        slices("web", subsets, |_| None, (&BTreeMap::new(), |_: &str| false))
-    }
-
-    fn after(before: &Slices, subsets: &[EndpointSubset]) -> Slices {
-        let present: BTreeMap<String, &[Endpoint]> =
-            before.iter().map(|(name, slice)| (name.clone(), &*slice.endpoints)).collect();
-        slices("web", subsets, |_| None, (&present, |_: &str| false))
-    }
-
-    fn many(range: std::ops::Range<u32>) -> Vec<String> {
-        range.map(|n| format!("127.1.{}.{}", n / 250, n % 250)).collect()
-    }
-
-    fn changed(before: &Slices, after: &Slices) -> usize {
-        let differ = after.iter().filter(|(name, slice)| before.get(*name) != Some(*slice));
-        differ.count() + before.keys().filter(|name| !after.contains_key(*name)).count()
-    }
-
-    fn count(slices: &Slices) -> usize {
-        slices.values().map(|slice| slice.endpoints.len()).sum()
-    }
-
-    #[test]
-    fn an_endpoint_says_whether_it_is_ready_serves_and_is_on_its_way_out() {
-        let ip = |n: u8| format!("127.1.0.{n}");
-        let behind = |address: &EndpointAddress| match address.ip.rsplit('.').next()? {
-            "1" => Some(Behind { serving: true, terminating: false }),
-            "2" => Some(Behind { serving: true, terminating: true }),
-            "3" => Some(Behind { serving: false, terminating: true }),
-            _ => None,
-        };
-        let subset = subset(&[ip(1)], &[ip(2), ip(3), ip(4)], 80);
-        let slices = slices("web", &[subset], behind, (&BTreeMap::new(), |_: &str| false));
-        let slice = slices.values().next().unwrap();
-        let said: Vec<_> = slice
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.conditions.clone().unwrap())
-            .map(|all| (all.ready.unwrap(), all.serving, all.terminating))
-            .collect();
-        let wanted = [
-            (true, Some(true), Some(false)),
-            (false, Some(true), Some(true)),
-            (false, Some(false), Some(true)),
-            (false, None, None), // a user's: nobody knows
-        ];
-        assert_eq!((slices.len(), said), (1, wanted.to_vec()));
-        assert!(slices.keys().all(|name| name.starts_with("web-") && name.len() == 9));
-    }
-
-    #[test]
-    fn a_name_is_the_same_in_every_release_and_an_address_that_becomes_ready_stays_in_its_slice() {
-        let many = many(100..250);
-        let before = fresh(&[subset(&many[1..], &many[..1], 80)]);
-        let after = after(&before, &[subset(&many, &[], 80)]);
-        let names: Vec<_> = before.keys().map(String::as_str).collect();
-        assert_eq!(names, NAMES);
-        assert_eq!((changed(&before, &after), count(&after)), (1, 150));
-    }
-
-    #[test]
-    fn an_address_that_comes_or_goes_changes_one_slice() {
-        let before = fresh(&[subset(&many(100..550), &[], 80)]);
-        assert_eq!(before.len(), 5);
-        // The first in order comes into the only slice that has room.
-        let more: Vec<_> = many(99..550);
-        let grown = after(&before, &[subset(&more, &[], 80)]);
-        assert_eq!((changed(&before, &grown), grown.len(), count(&grown)), (1, 5, 451));
-        let fewer: Vec<_> = more[1..].to_vec();
-        let shrunk = after(&grown, &[subset(&fewer, &[], 80)]);
-        assert_eq!((changed(&grown, &shrunk), count(&shrunk)), (1, 450));
-        // Full slices: one more is made.
-        let full = fresh(&[subset(&many(100..300), &[], 80)]);
-        let grown = after(&full, &[subset(&many(99..300), &[], 80)]);
-        assert_eq!((changed(&full, &grown), grown.len()), (1, 3));
-        // Mostly empty ones do not stay for ever.
-        let few: Vec<_> = many(100..550).into_iter().step_by(100).collect();
-        let packed = after(&before, &[subset(&few, &[], 80)]);
-        assert_eq!((packed.len(), count(&packed)), (1, 5));
-    }
-
-    #[test]
-    fn a_name_that_another_has_is_passed_over_and_what_is_made_instead_stays() {
-        let all = many(100..350);
-        let first = &fresh(&[subset(&all[..1], &[], 80)]);
-        let (first, _) = first.first_key_value().unwrap();
-        let is_taken = |name: &str| name == first;
-        let made =
-            slices("web", &[subset(&all[..150], &[], 80)], |_| None, (&BTreeMap::new(), is_taken));
-        assert_eq!((made.len(), count(&made), made.contains_key(first)), (2, 150, false));
-        // The next look knows no more of what another has, and has no need to.
-        let grown = after(&made, &[subset(&all[..200], &[], 80)]);
-        assert_eq!((changed(&made, &grown), count(&grown)), (1, 200));
-        let packed = after(&grown, &[subset(&[], &[], 80)]);
-        assert_eq!(packed.len(), 0);
-        let five = after(&after(&made, &[subset(&all, &[], 80)]), &[subset(&all[..5], &[], 80)]);
-        assert_eq!((five.len(), count(&five)), (1, 5));
-    }
-
-    #[test]
-    fn a_slice_stays_however_many_names_others_have_before_it() {
-        let all = many(100..250);
-        let subsets = [subset(&all, &[], 80), subset(&["::1".into()], &[], 81)];
-        let ports = fresh(&subsets[..1]).into_values().next().unwrap().ports;
-        let taken: BTreeSet<String> =
-            (0..50).map(|place| slice_name("web", "IPv4", &ports, place)).collect();
-        let made = slices(
-            "web",
-            &subsets,
-            |_| None,
-            (&BTreeMap::new(), |name: &str| taken.contains(name)),
-        );
-        assert_eq!((made.len(), count(&made)), (3, 151));
-        assert!(made.keys().all(|name| !taken.contains(name)));
-        // The next look has met none of those names, and so knows of none.
-        assert_eq!(changed(&made, &after(&made, &subsets)), 0);
-        // Nor does a slice that is none of these keep them from being found.
-        let mut more = made.clone();
-        more.extend(fresh(&[subset(&all, &[], 9)]));
-        let kept = after(&more, &subsets);
-        assert_eq!(changed(&made, &kept), 0);
-    }
-
-    #[test]
-    fn what_somebody_wrote_into_a_slice_is_put_right() {
-        let before = fresh(&[subset(&many(0..150), &[], 80)]);
-        let mut spoilt = before.clone();
-        let all: Vec<Endpoint> =
-            before.values().flat_map(|slice| slice.endpoints.clone()).collect();
-        for slice in spoilt.values_mut() {
-            slice.endpoints.clone_from(&all);
-        }
-        let after = after(&spoilt, &[subset(&many(0..150), &[], 80)]);
-        assert_eq!(count(&after), 150);
-        assert!(after.values().all(|slice| slice.endpoints.len() <= MOST));
-    }
-
-    #[test]
-    fn a_name_stays_while_ports_stay_and_each_slice_has_its_own() {
-        let many: Vec<String> = (0..150).map(|n| format!("127.1.0.{n}")).collect();
-        let before = fresh(&[subset(&many, &[], 80), subset(&["::1".into()], &[], 81)]);
-        let after = fresh(&[subset(&many[..120], &[], 80), subset(&["::2".into()], &[], 81)]);
-        assert_eq!(before.len(), 3);
-        assert!(before.keys().eq(after.keys()));
-        assert_eq!(before.values().filter(|slice| slice.address_type == "IPv6").count(), 1);
-    }
-}
+mod tests;

@@ -103,7 +103,8 @@ fn endpoints_and_slices_are_made_follow_the_pods_and_are_then_left_alone() {
     world.pods = Vec::new();
     let effects = world.at(3);
     world = world.done(&effects);
-    assert_eq!((world.slices.len(), &world.endpoints[0]["subsets"]), (0, &json!([])));
+    assert_eq!((world.slices.len(), &world.endpoints[0]["subsets"]), (1, &json!([])));
+    assert_eq!(world.slices[0]["endpoints"], json!([]), "by it one sees that it was looked at");
     assert_eq!(world.at(4), Effects::default());
 }
 
@@ -209,9 +210,50 @@ fn the_slices_of_a_service_without_a_selector_say_what_its_user_does() {
     let effects = world.at(1);
     world = world.done(&effects);
     assert_eq!(world.slices[0]["endpoints"][0]["addresses"], json!(["10.0.0.7"]));
+    assert_eq!(world.slices[0]["metadata"]["labels"][slices::KEEPER_LABEL], slices::MIRRORER);
+    assert_eq!(world.at(1), Effects::default(), "all is done");
     world.endpoints[0]["metadata"]["labels"] = json!({endpoints::NOT_MIRRORED: "true"});
     let effects = world.at(2);
     assert!(world.done(&effects).slices.is_empty());
+}
+
+#[test]
+fn what_is_made_for_a_service_has_its_labels_and_says_that_it_is_headless() {
+    let mut world = world(&["a:ready"]);
+    world.service["spec"]["clusterIP"] = "None".into();
+    let effects = world.at(0);
+    world = world.done(&effects);
+    let labels = |world: &World| {
+        let of = |object: &Value| object["metadata"]["labels"].clone();
+        [of(&world.endpoints[0]), of(&world.slices[0])]
+    };
+    let (name, keeper) = ENDPOINTS_KEEPER;
+    let of_slices = json!({"team": "x", HEADLESS: "",
+        slices::SERVICE_LABEL: "web", slices::KEEPER_LABEL: slices::KEEPER});
+    assert_eq!(labels(&world), [json!({"team": "x", HEADLESS: "", name: keeper}), of_slices]);
+    world.service["metadata"]["labels"] = json!({"tier": "y"});
+    world.slices[0]["metadata"]["labels"][slices::KEEPER_LABEL] = slices::MIRRORER.into();
+    let effects = world.at(1);
+    world = world.done(&effects);
+    let of_slices = json!({"tier": "y", HEADLESS: "",
+        slices::SERVICE_LABEL: "web", slices::KEEPER_LABEL: slices::KEEPER});
+    assert_eq!(labels(&world), [json!({"tier": "y", HEADLESS: "", name: keeper}), of_slices]);
+    assert_eq!(world.at(2), Effects::default(), "all is done");
+}
+
+#[test]
+fn an_endpoint_says_in_which_zone_it_is_and_whom_it_is_meant_for() {
+    let mut world = world(&["a:ready", "b:ready,node=2"]);
+    world.service["spec"]["trafficDistribution"] = "PreferClose".into();
+    let zoned = |name: &str, zone: &str| json!({"metadata": {"name": name, "labels": {nearness::ZONE: zone}}});
+    world.nodes = vec![zoned("node-1", "east")];
+    let effects = world.at(0);
+    world = world.done(&effects);
+    let found = &world.slices[0]["endpoints"];
+    assert_eq!((&found[0]["nodeName"], &found[0]["zone"]), (&json!("node-1"), &json!("east")));
+    assert_eq!(found[0]["hints"]["forZones"], json!([{"name": "east"}]));
+    assert_eq!((found[1].get("zone"), found[1].get("hints")), (None, None));
+    assert_eq!(world.at(1), Effects::default(), "all is done");
 }
 
 #[test]
