@@ -11,17 +11,28 @@
 //! in its condition and in an event, and is looked at again when something changed that may help.
 //! It holds no truth: a new activation reads pods and nodes and goes on.
 
+pub mod crowd;
+pub mod demands;
+pub mod filters;
 pub mod fit;
+pub mod parties;
 pub mod picture;
 pub mod plan;
 pub mod policy;
+pub mod preempt;
 pub mod queue;
+pub mod scene;
+pub mod scores;
 
+mod around;
 mod binding;
 mod changes;
+mod explain;
 mod hall;
+mod hopes;
 mod messages;
 mod placing;
+mod preempting;
 mod rooms;
 mod training;
 mod turn;
@@ -39,7 +50,8 @@ use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
 use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
 use impresario_runtime::{ActorNode, NodeName, clock};
 use k8s_openapi::api::core::v1;
-use picture::{Pending, Picture};
+use parties::Pending;
+use picture::{Left, Picture};
 use policy::Policy;
 use queue::Queue;
 use std::{
@@ -116,6 +128,8 @@ pub struct Scheduler {
     silent: BTreeMap<String, Silence>,
     nodes_known: bool,
     pods_known: bool,
+    namespaces_known: bool,
+    budgets_known: bool,
     pass_ordered: bool,
     /// What the next pass begins with.
     changes: Changes,
@@ -156,6 +170,8 @@ impl Scheduler {
             silent: BTreeMap::new(),
             nodes_known: false,
             pods_known: false,
+            namespaces_known: false,
+            budgets_known: false,
             pass_ordered: false,
             changes: Changes::default(),
             timer: None,
@@ -176,6 +192,8 @@ impl Actor for Scheduler {
         for (resource, wrap) in [
             ("pods", Seen::Pods as fn(Followed) -> Seen),
             ("nodes", Seen::Nodes),
+            ("namespaces", Seen::Namespaces),
+            (picture::BUDGETS, Seen::Budgets),
             (hall::JOBS, Seen::TrainingJobs),
         ] {
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
@@ -202,6 +220,8 @@ impl Actor for Scheduler {
 enum Seen {
     Pods(Followed),
     Nodes(Followed),
+    Namespaces(Followed),
+    Budgets(Followed),
     TrainingJobs(Followed),
     TrainingPolicy(Followed),
 }
@@ -216,6 +236,8 @@ impl StreamHandler<Seen> for Scheduler {
                 return;
             }
             Seen::TrainingPolicy(followed) => return self.policy_asked(followed, ctx),
+            Seen::Namespaces(followed) => self.namespaces_seen(followed),
+            Seen::Budgets(followed) => self.budgets_seen(followed),
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {
@@ -248,8 +270,7 @@ impl StreamHandler<Seen> for Scheduler {
                 }
                 for name in self.picture.node_names() {
                     if !present.contains(&name) {
-                        self.heard(&name);
-                        self.picture.node_gone(&name);
+                        self.node_gone(&name);
                     }
                 }
                 self.nodes_known = true;
@@ -260,8 +281,7 @@ impl StreamHandler<Seen> for Scheduler {
                     match event {
                         WatchEvent::Put { entry, .. } => self.node_seen(&entry, ctx),
                         WatchEvent::Delete { previous, .. } => {
-                            self.heard(&previous.key.name);
-                            self.picture.node_gone(&previous.key.name);
+                            self.node_gone(&previous.key.name);
                             self.order_round(ctx);
                         }
                     }
@@ -289,33 +309,59 @@ impl Scheduler {
         let is_over = matches!(phase, Some("Succeeded" | "Failed"));
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
-            let left = self.picture.pod_bound(uid, node, spec, is_over);
+            let Some(bound) = Pending::bound(&pod) else { return };
+            // Whoever could not have the room that was kept for it may have what is left of it.
+            self.changes.hopeful |= self.picture.nominations.get(uid).is_some();
+            if self.picture.resident(uid).is_none_or(|known| **known != bound) {
+                self.changes.stir(&bound);
+            }
+            let leaves_by = pod.metadata.deletion_timestamp.as_ref();
+            let leaves_by = leaves_by.map(|time| time.0.as_millisecond());
+            let left = self.picture.pod_bound(bound, node, is_over, leaves_by);
             return self.room_left(left, ctx);
         }
         let name = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
         let is_gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
         let is_ours = name == self.settings.name && pod.metadata.deletion_timestamp.is_none();
         if !is_ours || is_gated || is_over {
-            self.queue.remove(uid);
+            self.waits_no_more(uid);
         } else if let Some(pending) = Pending::of(&pod) {
+            self.nominated_before(&pod, &pending);
             let (key, value) = (entry.key.clone(), entry.value.clone());
             self.queue.seen(pending, key, value, entry.mod_revision, clock::now());
         }
     }
 
-    fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
+    /// A pod needs no node any more, nor the room that was kept for it.
+    fn waits_no_more(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.changes.hopeful |= self.picture.nominations.remove(uid).is_some();
+    }
+
+    fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
+        self.waits_no_more(uid);
         self.hall.pod_gone(uid);
         let left = self.picture.pod_gone(uid);
         self.room_left(left, ctx);
     }
 
     /// A pod may have left room: others may fit there, or a job that waits.
-    fn room_left(&mut self, left: bool, ctx: &mut Context<Self>) {
-        self.changes.hopeful |= left;
-        if self.hall.wants_round(left) {
+    fn room_left(&mut self, left: Option<Left>, ctx: &mut Context<Self>) {
+        let is_left = left.is_some();
+        if let Some(left) = left {
+            self.changes.room_on(left.node);
+            self.changes.stir(&left.pod);
+        }
+        if self.hall.wants_round(is_left) {
             self.order_round(ctx);
         }
+    }
+
+    /// Whoever was to come there looks elsewhere, and to others it may be another thing now how pods are spread.
+    fn node_gone(&mut self, name: &str) {
+        self.heard(name);
+        self.picture.node_gone(name);
+        self.changes.hopeful = true;
     }
 
     fn node_seen(&mut self, entry: &Entry, ctx: &mut Context<Self>) {
@@ -327,7 +373,7 @@ impl Scheduler {
         if self.picture.node_seen(&node) {
             self.order_round(ctx);
             self.heard(&entry.key.name);
-            self.changes.hopeful = true;
+            self.changes.room_on(entry.key.name.clone());
             // A node that is new, or came back, does not know that it is followed.
             self.follow_node(entry.key.name.clone(), ctx);
         } else if is_new {

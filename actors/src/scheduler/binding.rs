@@ -115,6 +115,7 @@ fn bound_value(binding: &Binding, node: &str, now: Timestamp) -> Option<Vec<u8>>
         return None;
     }
     spec.insert("nodeName".to_owned(), node.into());
+    not_nominated(&mut pod);
     set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}), now);
     managed::took(
         &mut pod,
@@ -122,6 +123,13 @@ fn bound_value(binding: &Binding, node: &str, now: Timestamp) -> Option<Vec<u8>>
         &["spec", "nodeName"],
     );
     Some(pod.to_string().into_bytes())
+}
+
+/// No room is kept for the pod any more: it has it, or looks elsewhere.
+pub fn not_nominated(pod: &mut Value) {
+    if let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) {
+        status.remove("nominatedNodeName");
+    }
 }
 
 /// Sets a condition of a pod; its transition time changes only with its status.

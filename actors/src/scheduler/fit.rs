@@ -1,6 +1,5 @@
-//! Whether a pod may go to a node at all, and in which words not. No IO.
+//! What nodes and pods say of each other by names, labels and taints, and in which words a pod fits nowhere. No IO.
 
-use super::picture::{Node, Pending};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
 use std::{collections::BTreeMap, fmt};
 
@@ -15,47 +14,72 @@ pub enum Unfit {
     Tainted(String),
     /// The node selector or the required node affinity says otherwise.
     Selector,
-    /// Not enough of these resources.
-    Insufficient(Vec<String>),
     /// A host port of the pod is taken.
     HostPort,
+    /// Not enough of these resources.
+    Insufficient(Vec<String>),
+    /// The node has not a label by which the pod is spread.
+    NoPlace,
+    /// There would be too many like the pod in the node's place.
+    Skewed,
+    /// Those near which the pod must be are elsewhere.
+    Far,
+    /// One from whom the pod must be apart is there.
+    TooNear,
+    /// One who must be apart from the pod is there.
+    Unwelcome,
     /// The pod would fit, but the node does not answer.
     Silent,
 }
 
-/// Whether the pod may go to the node.
-pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
-    let as_taint = |key: &str| Taint {
-        key: key.to_owned(),
+impl Unfit {
+    /// Whether it may be otherwise when other pods have left the node.
+    #[must_use]
+    pub fn is_by_others(&self) -> bool {
+        match self {
+            Self::HostPort
+            | Self::Insufficient(_)
+            | Self::Skewed
+            | Self::TooNear
+            | Self::Unwelcome => true,
+            Self::Unschedulable
+            | Self::NotReady
+            | Self::Tainted(_)
+            | Self::Selector
+            | Self::NoPlace
+            | Self::Far
+            | Self::Silent => false,
+        }
+    }
+
+    /// Whether it depends on who is around, on whatever node.
+    #[must_use]
+    pub fn is_by_those_around(&self) -> bool {
+        matches!(self, Self::Skewed | Self::Far | Self::TooNear | Self::Unwelcome)
+    }
+}
+
+/// The taint that a node has in effect while it takes no pods.
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// Whether a pod goes even to nodes that take no pods.
+#[must_use]
+pub fn goes_anyway(tolerations: &[Toleration]) -> bool {
+    let taint = Taint {
+        key: UNSCHEDULABLE.to_owned(),
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    if node.unschedulable
-        && !tolerates(&pod.tolerations, &as_taint("node.kubernetes.io/unschedulable"))
-    {
-        return Err(Unfit::Unschedulable);
-    }
-    if !node.ready {
-        return Err(Unfit::NotReady);
-    }
-    let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-    if let Some(taint) =
-        node.taints.iter().filter(forbids).find(|taint| !tolerates(&pod.tolerations, taint))
-    {
-        let value = taint.value.as_deref().unwrap_or_default();
-        return Err(Unfit::Tainted(format!("{}: {value}", taint.key)));
-    }
-    if !is_chosen(&pod.selector, pod.affinity.as_deref(), &node.name, &node.labels) {
-        return Err(Unfit::Selector);
-    }
-    if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
-        return Err(Unfit::HostPort);
-    }
-    let short = node.free.short_of(&pod.requests);
-    if short.is_empty() {
-        return Ok(());
-    }
-    Err(Unfit::Insufficient(short.into_iter().map(str::to_owned).collect()))
+    tolerates(tolerations, &taint)
+}
+
+/// The first of the taints that keeps a pod away.
+#[must_use]
+pub fn forbids<'a>(tolerations: &[Toleration], taints: &'a [Taint]) -> Option<&'a Taint> {
+    taints
+        .iter()
+        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        .find(|taint| !tolerates(tolerations, taint))
 }
 
 /// Whether a pod with these labels for its node, and this required affinity to nodes, is meant for the node: by its
@@ -84,7 +108,12 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
 }
 
 /// A term matches where all of its requirements do; an empty one matches nothing.
-fn term_matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String>) -> bool {
+#[must_use]
+pub fn term_matches(
+    term: &NodeSelectorTerm,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {
@@ -119,6 +148,42 @@ fn term_matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, S
 pub struct Why {
     nodes: usize,
     counted: BTreeMap<Unfit, usize>,
+    /// What came of the search for pods that could leave for it.
+    preemption: Option<NoVictims>,
+}
+
+/// Why no pods were made to leave for one that fits nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoVictims {
+    /// Its own policy is that nobody leaves for it.
+    Never,
+    /// It waits on its node for those that are on their way out.
+    Waits,
+    /// So many nodes have nobody who could leave, and on so many others that would not help.
+    Nobody {
+        /// The former.
+        without: usize,
+        /// The latter.
+        unhelpful: usize,
+    },
+}
+
+impl fmt::Display for NoVictims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Nobody { without, unhelpful } = self else {
+            return f.write_str(match self {
+                Self::Never => "not eligible due to preemptionPolicy=Never.",
+                _ => "not eligible due to terminating pod on the nominated node.",
+            });
+        };
+        let counted = [
+            (without, "No preemption victims found for incoming pod"),
+            (unhelpful, "Preemption is not helpful for scheduling"),
+        ];
+        let counted = counted.iter().filter(|(count, _)| **count > 0);
+        let words: Vec<_> = counted.map(|(count, words)| format!("{count} {words}")).collect();
+        write!(f, "0/{} nodes are available: {}.", without + unhelpful, words.join(", "))
+    }
 }
 
 impl Why {
@@ -126,6 +191,23 @@ impl Why {
     pub fn count(&mut self, reason: Unfit) {
         self.nodes += 1;
         *self.counted.entry(reason).or_default() += 1;
+    }
+
+    /// Says too why nobody was made to leave for the pod.
+    pub fn without_victims(&mut self, why: NoVictims) {
+        self.preemption = Some(why);
+    }
+
+    /// Whether pods that left a node, or a budget that lets more go, would help in ways of their own.
+    #[must_use]
+    pub fn searched_victims(&self) -> bool {
+        matches!(self.preemption, Some(NoVictims::Nobody { .. } | NoVictims::Waits))
+    }
+
+    /// Whether on some node it depends on who is around.
+    #[must_use]
+    pub fn is_by_those_around(&self) -> bool {
+        self.counted.keys().any(Unfit::is_by_those_around)
     }
 
     /// Whether it is for the same reasons, however many nodes each of them rules out.
@@ -152,11 +234,14 @@ impl fmt::Display for Why {
         let counted = self.words().into_iter();
         let mut words: Vec<_> = counted.map(|(words, count)| format!("{count} {words}")).collect();
         words.sort();
-        write!(f, "0/{} nodes are available: {}.", self.nodes, words.join(", "))
+        write!(f, "0/{} nodes are available: {}.", self.nodes, words.join(", "))?;
+        self.preemption.iter().try_for_each(|why| write!(f, " preemption: {why}"))
     }
 }
 
-fn in_words(reason: &Unfit) -> Vec<String> {
+/// The reason in the words of Kubernetes, without a count.
+#[must_use]
+pub fn in_words(reason: &Unfit) -> Vec<String> {
     match reason {
         Unfit::Unschedulable => vec!["node(s) were unschedulable".to_owned()],
         Unfit::NotReady => vec!["node(s) were not ready".to_owned()],
@@ -164,6 +249,16 @@ fn in_words(reason: &Unfit) -> Vec<String> {
         Unfit::Selector => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
         Unfit::HostPort => {
             vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
+        }
+        Unfit::NoPlace => vec![
+            "node(s) didn't match pod topology spread constraints (missing required label)"
+                .to_owned(),
+        ],
+        Unfit::Skewed => vec!["node(s) didn't match pod topology spread constraints".to_owned()],
+        Unfit::Far => vec!["node(s) didn't match pod affinity rules".to_owned()],
+        Unfit::TooNear => vec!["node(s) didn't match pod anti-affinity rules".to_owned()],
+        Unfit::Unwelcome => {
+            vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()]
         }
         Unfit::Silent => vec!["node(s) did not answer".to_owned()],
         Unfit::Insufficient(names) => names
@@ -179,7 +274,6 @@ fn in_words(reason: &Unfit) -> Vec<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::scheduler::picture::tests::{node, pod};
     use serde_json::json;
 
     #[test]
@@ -204,9 +298,8 @@ pub(crate) mod tests {
 
     #[test]
     fn required_affinity_takes_any_term_and_every_requirement() {
-        let mut here = node("n1", 1000);
-        here.labels.insert("zone".into(), "a".into());
-        here.labels.insert("cores".into(), "8".into());
+        let labels = [("zone", "a"), ("cores", "8")].map(|(key, value)| (key.into(), value.into()));
+        let (labels, none) = (BTreeMap::from(labels), BTreeMap::new());
         let table = [
             (
                 json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}]),
@@ -225,6 +318,14 @@ pub(crate) mod tests {
                 json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]),
                 false,
             ),
+            (
+                json!([{"matchExpressions": [{"key": "zone", "operator": "Gt", "values": ["1"]}]}]),
+                false,
+            ),
+            (
+                json!([{"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]),
+                false,
+            ),
             (json!([{}]), false),
             (
                 json!([{}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
@@ -232,9 +333,8 @@ pub(crate) mod tests {
             ),
         ];
         for (terms, expected) in table {
-            let mut pod = pod("p", 1);
-            pod.affinity = Some(serde_json::from_value(terms.clone()).unwrap());
-            assert_eq!(fits(&pod, &here).is_ok(), expected, "{terms}");
+            let affinity: Vec<_> = serde_json::from_value(terms.clone()).unwrap();
+            assert_eq!(is_chosen(&none, Some(&affinity), "n1", &labels), expected, "{terms}");
         }
     }
 
@@ -265,6 +365,22 @@ pub(crate) mod tests {
             "0/1 nodes are available: 1 node(s) had untolerated taint {k: v}."
         );
         assert_eq!(said(&[]), "no nodes available to schedule pods");
+    }
+
+    #[test]
+    fn what_came_of_the_search_for_victims_is_said_behind_the_reasons() {
+        let mut why = why([short(&["cpu"]), Unfit::Selector]);
+        let nodes = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector.";
+        for (came, words) in [
+            (NoVictims::Never, "not eligible due to preemptionPolicy=Never."),
+            (
+                NoVictims::Nobody { without: 1, unhelpful: 1 },
+                "0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.",
+            ),
+        ] {
+            why.without_victims(came);
+            assert_eq!(why.to_string(), format!("{nodes} preemption: {words}"));
+        }
     }
 
     #[test]

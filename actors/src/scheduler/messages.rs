@@ -1,12 +1,16 @@
 //! What others ask the scheduler and tell it.
 
 use super::Scheduler;
+use super::explain;
+use super::plan::{Away, Moment};
 use actix::prelude::*;
 use impresario_client::protocol::control::{Describe, Description};
 use impresario_client::protocol::scheduler::{
-    Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged, actor_name,
+    Examination, Examine, Explain, Explanation, NotWaiting, SchedulerStatus, Status,
+    SummaryChanged, actor_name,
 };
 use impresario_registry_api::{Key, shard_of};
+use impresario_runtime::clock;
 
 impl Handler<SummaryChanged> for Scheduler {
     type Result = ();
@@ -63,6 +67,33 @@ impl Handler<Explain> for Scheduler {
             requests: waiting.pod.requests.clone(),
             attempts: waiting.attempts,
             message: waiting.why.as_ref().map(ToString::to_string).unwrap_or_default(),
+        })
+    }
+}
+
+impl Handler<Examine> for Scheduler {
+    type Result = Result<Examination, NotWaiting>;
+
+    fn handle(&mut self, message: Examine, _: &mut Self::Context) -> Self::Result {
+        let key = Key::new("pods", &message.namespace, &message.pod);
+        let Some(waiting) = self.queue.named(&key) else {
+            return Err(NotWaiting { namespace: message.namespace, pod: message.pod });
+        };
+        let now = clock::now();
+        let away = |node: &str| self.is_silent(node, now).then_some(Away::Silent);
+        let moment =
+            Moment { picture: &self.picture, start: 0, away: &away, is_overdue: &|_| false };
+        let seen = explain::look(&waiting.pod, &moment, &*self.policy);
+        let nominated = self.picture.nominations.get(&waiting.pod.uid);
+        Ok(Examination {
+            requests: waiting.pod.requests.clone(),
+            attempts: waiting.attempts,
+            message: waiting.why.as_ref().map(ToString::to_string).unwrap_or_default(),
+            nominated: nominated.map(|nomination| nomination.node.clone()),
+            nodes: seen.nodes as u64,
+            fitting: seen.fitting as u64,
+            unfit: seen.unfit,
+            best: seen.best,
         })
     }
 }

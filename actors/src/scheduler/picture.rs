@@ -4,105 +4,41 @@
 //! what bound pods and placements under way ask for) and the node itself (what it said it has
 //! free). Either may be old; the node corrects what comes of that when it refuses.
 
+mod budgets;
+mod nominations;
+
+use super::crowd::Crowd;
+use super::demands::Labels;
+use super::parties::{HostPort, Node, Pending};
 use crate::requests;
+pub use budgets::{BUDGETS, Budgets, Spent};
 use impresario_client::protocol::{resources::Resources, scheduler::NodeSummary};
-use k8s_openapi::api::core::v1::{self, NodeSelectorTerm, Taint, Toleration};
+use k8s_openapi::api::core::v1;
+pub use nominations::{Nomination, Nominations};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// A protocol and a port on the node's own address.
-pub type HostPort = (String, i32);
-
-/// A node as far as placement depends on it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its taints.
-    pub taints: Vec<Taint>,
-    /// Whether its object says that it takes no pods.
-    pub cordoned: bool,
-    /// Whether its object or the node itself says so.
-    pub unschedulable: bool,
-    /// Whether it was heard of lately.
-    pub ready: bool,
-    /// What it has to give.
-    pub allocatable: Resources,
-    /// What is believed to be free.
-    pub free: Resources,
-    /// Ports that its pods occupy.
-    pub host_ports: BTreeSet<HostPort>,
-}
-
-/// A pod that waits for a node, as far as placement depends on it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Pending {
-    /// Its uid.
-    pub uid: String,
-    /// What it asks for.
-    pub requests: Resources,
-    /// Labels that its node must have.
-    pub selector: BTreeMap<String, String>,
-    /// Required node affinity: one of the terms must match.
-    pub affinity: Option<Vec<NodeSelectorTerm>>,
-    /// Taints that it bears with.
-    pub tolerations: Vec<Toleration>,
-    /// Ports of the node that it wants for itself.
-    pub host_ports: Vec<HostPort>,
-    /// Higher ones go first.
-    pub priority: i32,
-    /// When it was created, in milliseconds since 1970.
-    pub since: i64,
-}
-
-impl Pending {
-    /// Whether each node is to both what it is to the other: they differ in name, age and priority alone.
-    pub fn is_like(&self, other: &Self) -> bool {
-        self.requests == other.requests
-            && self.selector == other.selector
-            && self.affinity == other.affinity
-            && self.tolerations == other.tolerations
-            && self.host_ports == other.host_ports
-    }
-
-    /// What placement needs to know of a pod object.
-    pub fn of(pod: &v1::Pod) -> Option<Self> {
-        let spec = pod.spec.as_ref()?;
-        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let required = affinity
-            .and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-        let created = pod.metadata.creation_timestamp.as_ref();
-        Some(Self {
-            uid: pod.metadata.uid.clone()?,
-            requests: requests::of_pod(spec),
-            selector: spec.node_selector.clone().unwrap_or_default(),
-            affinity: required.map(|required| required.node_selector_terms.clone()),
-            tolerations: spec.tolerations.clone().unwrap_or_default(),
-            host_ports: host_ports(spec),
-            priority: spec.priority.unwrap_or(0),
-            since: created.map_or(0, |time| time.0.as_millisecond()),
-        })
-    }
-}
-
-fn host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
-    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-    let taken = ports.filter_map(|port| {
-        let number = port.host_port.filter(|number| *number > 0)?;
-        Some((port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), number))
-    });
-    taken.collect()
-}
+use std::sync::Arc;
 
 /// What a pod holds, or is about to hold, of a node.
 #[derive(Debug, Clone, PartialEq)]
 struct Claim {
     node: String,
-    resources: Resources,
-    host_ports: Vec<HostPort>,
+    pod: Arc<Pending>,
     bound: bool,
+    /// When it is to have left, in milliseconds since 1970, where it is on its way out.
+    leaves_by: Option<i64>,
 }
+
+/// A pod that has left room on a node.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// The node.
+    pub node: String,
+    /// The pod.
+    pub pod: Arc<Pending>,
+}
+
+/// So long after its time a pod that was to leave is still expected to, in milliseconds.
+pub const OVERDUE: i64 = 30_000;
 
 /// All nodes, and who holds what of them.
 #[derive(Debug, Default)]
@@ -113,12 +49,28 @@ pub struct Picture {
     /// How many pods hold each port of a node, whether or not its object was read yet.
     ports: HashMap<String, BTreeMap<HostPort, usize>>,
     told: HashMap<String, NodeSummary>,
+    crowd: Crowd,
+    residents: HashMap<String, BTreeSet<String>>,
+    /// How many pods on nodes, of those who may be made to leave, have each priority.
+    priorities: BTreeMap<i32, usize>,
+    /// The labels of namespaces.
+    namespaces: HashMap<String, Labels>,
+    no_labels: Labels,
+    /// What may be made to miss.
+    pub budgets: Budgets,
+    /// Who waits for room that others are leaving.
+    pub nominations: Nominations,
 }
 
 impl Picture {
     /// The nodes by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// The node with this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
     }
 
     /// A node was read. Whether it may now take pods that it could not take before.
@@ -137,6 +89,7 @@ impl Picture {
                 .and_then(|s| s.allocatable.as_ref())
                 .map(requests::amounts)
                 .unwrap_or_default(),
+            images: Arc::new(images(status)),
             ..Node { name: name.clone(), ..Node::default() }
         };
         let before = self.nodes.get(&name);
@@ -158,6 +111,7 @@ impl Picture {
     pub fn node_gone(&mut self, name: &str) {
         self.nodes.remove(name);
         self.told.remove(name);
+        self.nominations.node_gone(name);
     }
 
     /// Whether this node is known.
@@ -226,7 +180,7 @@ impl Picture {
 
     /// A pod is being placed: it counts although it is not bound yet.
     pub fn assume(&mut self, pod: &Pending, node: &str) {
-        self.claim(&pod.uid, node, pod.requests.clone(), pod.host_ports.clone(), false);
+        self.claim(Arc::new(pod.clone()), node, false, None);
     }
 
     /// A placement came to nothing. A bound pod stays where it is.
@@ -236,25 +190,37 @@ impl Picture {
         }
     }
 
-    /// A bound pod was read. Whether room became free by it.
-    pub fn pod_bound(&mut self, uid: &str, node: &str, spec: &v1::PodSpec, is_over: bool) -> bool {
+    /// A bound pod was read; `leaves_by` is when it is to have left, where it is on its way out. What it has left, where
+    /// it needs nothing any more.
+    pub fn pod_bound(
+        &mut self,
+        pod: Pending,
+        node: &str,
+        is_over: bool,
+        leaves_by: Option<i64>,
+    ) -> Option<Left> {
         if is_over {
-            return self.pod_gone(uid);
+            return self.pod_gone(&pod.uid);
         }
-        if self.claims.get(uid).is_none_or(|claim| !claim.bound || claim.node != node) {
-            self.claim(uid, node, requests::of_pod(spec), host_ports(spec), true);
+        self.nominations.remove(&pod.uid);
+        let is_as_known = self.claims.get(&pod.uid).is_some_and(|claim| {
+            claim.bound && claim.node == node && claim.leaves_by == leaves_by && *claim.pod == pod
+        });
+        if !is_as_known {
+            self.claim(Arc::new(pod), node, true, leaves_by);
         }
-        false
+        None
     }
 
-    /// A pod is no more, or needs nothing any more. Whether room became free by it.
-    pub fn pod_gone(&mut self, uid: &str) -> bool {
-        let Some(claim) = self.claims.remove(uid) else { return false };
+    /// A pod is no more, or needs nothing any more. What it has left.
+    pub fn pod_gone(&mut self, uid: &str) -> Option<Left> {
+        let claim = self.claims.remove(uid)?;
+        self.crowd.remove(&claim.pod, &claim.node);
         if let Some(held) = self.held.get_mut(&claim.node) {
-            held.subtract(&claim.resources);
+            held.subtract(&claim.pod.requests);
         }
         if let Some(ports) = self.ports.get_mut(&claim.node) {
-            for port in &claim.host_ports {
+            for port in &claim.pod.host_ports {
                 let count = ports.get_mut(port).map(|count| {
                     *count = count.saturating_sub(1);
                     *count
@@ -264,8 +230,22 @@ impl Picture {
                 }
             }
         }
+        if let Some(residents) = self.residents.get_mut(&claim.node) {
+            residents.remove(uid);
+            if residents.is_empty() {
+                self.residents.remove(&claim.node);
+            }
+        }
+        if may_leave(&claim)
+            && let Some(count) = self.priorities.get_mut(&claim.pod.priority)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.priorities.remove(&claim.pod.priority);
+            }
+        }
         self.derive(&claim.node);
-        true
+        Some(Left { node: claim.node, pod: claim.pod })
     }
 
     /// Whether a pod holds anything of a node: it is bound, or being placed.
@@ -278,22 +258,65 @@ impl Picture {
         self.claims.iter().filter(|(_, claim)| claim.bound).map(|(uid, _)| uid.clone()).collect()
     }
 
-    fn claim(
-        &mut self,
-        uid: &str,
-        node: &str,
-        resources: Resources,
-        host_ports: Vec<HostPort>,
-        bound: bool,
-    ) {
-        self.pod_gone(uid);
-        self.held.entry(node.to_owned()).or_default().add(&resources);
+    /// Who is where.
+    pub fn crowd(&self) -> &Crowd {
+        &self.crowd
+    }
+
+    /// The labels of a namespace; none where they are not known.
+    pub fn namespace(&self, name: &str) -> &Labels {
+        self.namespaces.get(name).unwrap_or(&self.no_labels)
+    }
+
+    /// A namespace was read, or (`None`) is gone. Whether it has other labels now.
+    pub fn namespace_seen(&mut self, name: &str, labels: Option<Labels>) -> bool {
+        match labels {
+            Some(labels) => {
+                self.namespaces.get(name) != Some(&labels) && {
+                    self.namespaces.insert(name.to_owned(), labels);
+                    true
+                }
+            }
+            None => self.namespaces.remove(name).is_some(),
+        }
+    }
+
+    /// The namespaces that are known and not among these.
+    pub fn namespaces_beside(&self, present: &BTreeSet<&str>) -> Vec<String> {
+        self.namespaces.keys().filter(|name| !present.contains(name.as_str())).cloned().collect()
+    }
+
+    /// Whether a pod has a node that could be made to leave for one of this priority.
+    pub fn has_lower(&self, priority: i32) -> bool {
+        self.priorities.first_key_value().is_some_and(|(lowest, _)| *lowest < priority)
+    }
+
+    /// The pods that are bound to a node, and by when each of them is to have left.
+    pub fn residents(&self, node: &str) -> impl Iterator<Item = (&Arc<Pending>, Option<i64>)> {
+        let uids = self.residents.get(node).into_iter().flatten();
+        let claims = uids.filter_map(|uid| self.claims.get(uid)).filter(|claim| claim.bound);
+        claims.map(|claim| (&claim.pod, claim.leaves_by))
+    }
+
+    /// The pod with this uid, where it is bound.
+    pub fn resident(&self, uid: &str) -> Option<&Arc<Pending>> {
+        self.claims.get(uid).filter(|claim| claim.bound).map(|claim| &claim.pod)
+    }
+
+    fn claim(&mut self, pod: Arc<Pending>, node: &str, bound: bool, leaves_by: Option<i64>) {
+        self.pod_gone(&pod.uid);
+        self.crowd.add(&pod, node);
+        self.held.entry(node.to_owned()).or_default().add(&pod.requests);
         let ports = self.ports.entry(node.to_owned()).or_default();
-        for port in &host_ports {
+        for port in &pod.host_ports {
             *ports.entry(port.clone()).or_default() += 1;
         }
-        let claim = Claim { node: node.to_owned(), resources, host_ports, bound };
-        self.claims.insert(uid.to_owned(), claim);
+        self.residents.entry(node.to_owned()).or_default().insert(pod.uid.clone());
+        let claim = Claim { node: node.to_owned(), pod, bound, leaves_by };
+        if may_leave(&claim) {
+            *self.priorities.entry(claim.pod.priority).or_default() += 1;
+        }
+        self.claims.insert(claim.pod.uid.clone(), claim);
         self.derive(node);
     }
 
@@ -313,154 +336,20 @@ impl Picture {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// A ready node with nothing on it.
-    pub(crate) fn node(name: &str, cpu_milli: u64) -> Node {
-        let all =
-            Resources { cpu_milli, memory_bytes: 1 << 40, pods: 1000, ..Resources::default() };
-        Node {
-            name: name.to_owned(),
-            ready: true,
-            allocatable: all.clone(),
-            free: all,
-            ..Node::default()
-        }
-    }
-
-    /// A pod whose uid is its name.
-    pub(crate) fn pod(uid: &str, cpu_milli: u64) -> Pending {
-        let requests = Resources { cpu_milli, pods: 1, ..Resources::default() };
-        Pending { uid: uid.to_owned(), requests, ..Pending::default() }
-    }
-
-    /// A picture of these nodes alone.
-    pub(crate) fn picture(nodes: impl IntoIterator<Item = Node>) -> Picture {
-        let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
-        Picture { nodes, ..Picture::default() }
-    }
-
-    fn seen(picture: &mut Picture, cpu: &str) -> bool {
-        picture.node_seen(
-            &serde_json::from_value(json!({
-                "metadata": {"name": "n"},
-                "status": {
-                    "allocatable": {"cpu": cpu, "pods": "10"},
-                    "conditions": [{"type": "Ready", "status": "True"}]
-                }
-            }))
-            .unwrap(),
-        )
-    }
-
-    fn free(picture: &Picture) -> u64 {
-        picture.nodes["n"].free.cpu_milli
-    }
-
-    fn summary(serial: u64, cpu_milli: u64) -> NodeSummary {
-        let free = Resources { cpu_milli, pods: 10, ..Resources::default() };
-        NodeSummary {
-            node: "n".into(),
-            incarnation: 1,
-            serial,
-            allocatable: free.clone(),
-            free,
-            pods: 0,
-            reserved: 0,
-            draining: false,
-        }
-    }
-
-    #[test]
-    fn a_placement_counts_until_it_is_bound_or_comes_to_nothing() {
-        let mut picture = Picture::default();
-        assert!(seen(&mut picture, "1"));
-        picture.assume(&pod("a", 400), "n");
-        picture.assume(&pod("b", 100), "n");
-        assert_eq!(free(&picture), 500);
-        picture.unassume("b");
-        assert_eq!(free(&picture), 600);
-        let spec =
-            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "400m"}}}]});
-        let spec = serde_json::from_value(spec).unwrap();
-        assert!(!picture.pod_bound("a", "n", &spec, false));
-        assert_eq!(free(&picture), 600);
-        picture.unassume("a");
-        assert_eq!(free(&picture), 600);
-        assert!(picture.pod_bound("a", "n", &spec, true));
-        assert_eq!(free(&picture), 1000);
-    }
-
-    #[test]
-    fn the_lower_word_of_registry_and_node_counts_and_old_words_do_not() {
-        let mut picture = Picture::default();
-        seen(&mut picture, "1");
-        picture.told(summary(2, 300));
-        assert_eq!(free(&picture), 300);
-        assert!(!picture.told(summary(1, 900)));
-        assert_eq!(free(&picture), 300);
-        assert!(picture.told(summary(3, 900)));
-        assert_eq!(free(&picture), 900);
-        picture.corrected("n", Resources::default());
-        assert_eq!(free(&picture), 0);
-    }
-
-    #[test]
-    fn a_port_of_a_node_is_taken_as_long_as_one_pod_has_it_whatever_was_read_first() {
-        let ports = json!([{"hostPort": 80, "containerPort": 80}]);
-        let spec: v1::PodSpec =
-            serde_json::from_value(json!({"containers": [{"name": "c", "ports": ports}]})).unwrap();
-        let mut picture = Picture::default();
-        picture.pod_bound("a", "n", &spec, false);
-        seen(&mut picture, "1");
-        let taken = |picture: &Picture| picture.nodes["n"].host_ports.len();
-        assert_eq!(taken(&picture), 1);
-        picture.pod_bound("b", "n", &spec, false);
-        picture.pod_gone("a");
-        assert_eq!(taken(&picture), 1, "the second pod has it still");
-        picture.node_gone("n");
-        seen(&mut picture, "1");
-        assert_eq!(taken(&picture), 1);
-        picture.pod_gone("b");
-        assert_eq!(taken(&picture), 0);
-    }
-
-    #[test]
-    fn a_node_is_doubted_while_its_word_is_lower_than_what_the_registry_shows() {
-        let mut picture = Picture::default();
-        seen(&mut picture, "1");
-        assert!(picture.doubtful().is_empty());
-        picture.told(summary(1, 1000));
-        picture.assume(&pod("a", 400), "n");
-        assert!(picture.doubtful().is_empty(), "what is held in the registry is no reason");
-        picture.corrected("n", Resources::default());
-        assert_eq!(picture.doubtful(), ["n"]);
-        picture.told(summary(2, 600));
-        assert!(picture.doubtful().is_empty());
-    }
-
-    #[test]
-    fn a_node_takes_pods_again_when_both_its_object_and_itself_say_so() {
-        let mut picture = Picture::default();
-        seen(&mut picture, "1");
-        picture.told(NodeSummary { draining: true, ..summary(1, 900) });
-        assert!(picture.nodes["n"].unschedulable);
-        seen(&mut picture, "2");
-        assert!(picture.nodes["n"].unschedulable);
-        assert!(picture.told(summary(2, 900)));
-        assert!(!picture.nodes["n"].unschedulable);
-    }
-
-    #[test]
-    fn a_node_that_is_seen_again_unchanged_is_no_news() {
-        let mut picture = Picture::default();
-        assert!(seen(&mut picture, "1"));
-        picture.assume(&pod("a", 400), "n");
-        assert!(!seen(&mut picture, "1"));
-        assert!(seen(&mut picture, "2"));
-        assert_eq!(free(&picture), 1600);
-    }
+/// Whether others may make the pod leave. How many members a training job has is for the auction alone.
+fn may_leave(claim: &Claim) -> bool {
+    claim.bound && !claim.pod.is_member
 }
+
+/// The images that a node says it has.
+fn images(status: Option<&v1::NodeStatus>) -> BTreeMap<String, u64> {
+    let images = status.and_then(|status| status.images.as_deref()).unwrap_or_default();
+    let named = images.iter().flat_map(|image| {
+        let size = image.size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        image.names.iter().flatten().map(move |name| (name.clone(), size))
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -4,9 +4,11 @@
 use super::{
     BATCH, Pass, Scheduler,
     binding::{self, Placed},
-    changes::{Changes, Silence},
+    changes::Silence,
     fit::Why,
-    plan::{Away, plan},
+    hopes::Hope,
+    picture::OVERDUE,
+    plan::{Away, Moment, plan},
     queue::Queue,
     turn::turn,
 };
@@ -43,10 +45,11 @@ impl Handler<Pass> for Scheduler {
     fn handle(&mut self, _: Pass, ctx: &mut Self::Context) {
         self.pass_ordered = false;
         // Without the whole picture a node could be given what it has not.
-        if !(self.nodes_known && self.pods_known) {
+        if !self.is_all_known() {
             return;
         }
         self.passes += 1;
+        self.lapse();
         let now = clock::now();
         let changes = std::mem::take(&mut self.changes);
         if changes.heard {
@@ -54,8 +57,9 @@ impl Handler<Pass> for Scheduler {
         } else if changes.answered {
             self.queue.answered(now);
         }
-        if changes.hopeful {
-            self.queue.hope(now);
+        if changes.is_hope() {
+            let hope = Hope::of(&changes, &self.picture);
+            self.queue.hope(now, |pod, why| hope.is_for(pod, why));
         }
         let (silent, asking) = (&self.silent, &self.asking);
         let away = |node: &str| {
@@ -69,7 +73,16 @@ impl Handler<Pass> for Scheduler {
             self.picture.unassume(&uid);
         }
         let (ready, is_cut) = turn(&self.queue, now, PASS);
-        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, away);
+        let time = clock::timestamp().as_millisecond();
+        let is_overdue = |leaves_by: i64| leaves_by.saturating_add(OVERDUE) < time;
+        let moment = Moment {
+            picture: &self.picture,
+            start: self.turn,
+            away: &away,
+            is_overdue: &is_overdue,
+        };
+        let plan = plan(ready, &moment, &mut *self.policy);
+        let is_cut = is_cut || plan.is_cut;
         let batches = batches(plan.placements, &self.asking, &mut self.queue);
         for uid in &plan.behind {
             self.queue.behind(uid, now + BEHIND);
@@ -84,6 +97,10 @@ impl Handler<Pass> for Scheduler {
         for (node, uids) in batches {
             self.turn = self.turn.wrapping_add(uids.len());
             self.ask(node, uids, ctx);
+        }
+        // Before it is told why they fit nowhere: who is nominated stays so then.
+        for preemption in plan.preemptions {
+            self.preempt(preemption, ctx);
         }
         for (uid, why) in plan.unschedulable {
             if self.queue.stuck_with(&uid, &why, now) {
@@ -265,6 +282,7 @@ impl Scheduler {
         let Some(key) = self.key_of(uid) else { return };
         let message = why.to_string();
         self.events.warning(&key, uid, "FailedScheduling", &message);
+        let is_nominated = self.picture.nominations.get(uid).is_some();
         let (registry, fence, uid) = (self.registry.clone(), self.fence, uid.to_owned());
         let write = async move {
             let condition = json!({
@@ -276,6 +294,9 @@ impl Scheduler {
                     .and_then(|name| name.as_str())
                     .is_some_and(|n| !n.is_empty());
                 if !is_bound {
+                    if !is_nominated {
+                        binding::not_nominated(pod);
+                    }
                     binding::set_condition(pod, condition.clone(), clock::timestamp());
                 }
             })
@@ -305,8 +326,11 @@ impl Scheduler {
     /// A node says what it has.
     pub(super) fn summary(&mut self, summary: NodeSummary, ctx: &mut Context<Self>) {
         self.heard(&summary.node);
-        self.changes.hopeful |= self.picture.told(summary);
-        if self.changes != Changes::default() {
+        let node = summary.node.clone();
+        if self.picture.told(summary) {
+            self.changes.room_on(node);
+        }
+        if !self.changes.is_nothing() {
             self.order_pass(ctx);
         }
     }
@@ -328,7 +352,7 @@ struct Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::picture::Pending;
+    use crate::scheduler::parties::Pending;
 
     #[test]
     fn who_is_meant_for_a_node_that_is_being_asked_makes_room_in_the_next_pass_for_others() {

@@ -5,18 +5,29 @@
 //! the picture says may be wrong: the node itself has the last word.
 
 use super::{
-    fit::{Unfit, Why},
-    picture::{Pending, Picture},
+    filters,
+    fit::{NoVictims, Unfit, Why},
+    parties::Pending,
+    picture::{Nomination, Picture, Spent},
     policy::{Candidate, Policy},
+    preempt,
+    scene::{Scene, Subject},
+    scores,
 };
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, collections::HashMap, sync::Arc};
 
 /// Above this many nodes only a sample of those that fit is scored: [`SAMPLE`] of them.
 pub const SCORE_ALL: usize = 100;
 /// How many fitting nodes are scored in a large cluster.
 pub const SAMPLE: usize = 100;
 /// So many kinds of pods are remembered in a plan that found no node.
-const KINDS: usize = 64;
+const KINDS: usize = 256;
+/// So often it is told in a plan, node by node, why a pod fits nowhere; who comes after that has its turn in the next.
+const TOLD: usize = 64;
+/// So often it is looked in a plan for pods that could leave for another.
+const SEARCHES: usize = 32;
+/// So many nodes are looked at in a plan for all pods together.
+const LOOKS: usize = 4_000_000;
 
 /// Why a node is passed by for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +36,17 @@ pub enum Away {
     Busy,
     /// It did not answer.
     Silent,
+}
+
+/// Others are to leave a node for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preemption {
+    /// The uid of the pod.
+    pub uid: String,
+    /// The node.
+    pub node: String,
+    /// The uids of those that are to leave it; nobody where those are enough that are leaving anyway.
+    pub victims: Vec<String>,
 }
 
 /// What is to be tried now.
@@ -38,6 +60,10 @@ pub struct Plan {
     pub behind: Vec<String>,
     /// Pods that fit only on nodes that do not answer, and what rules out the others.
     pub held: Vec<(String, Arc<Why>)>,
+    /// Who is made to leave, for pods that fit nowhere.
+    pub preemptions: Vec<Preemption>,
+    /// Whether there was too much to look at: some pods have their turn in the next plan.
+    pub is_cut: bool,
 }
 
 /// Where a pod can go that can go nowhere now.
@@ -46,196 +72,302 @@ enum Vain {
     Nowhere(Arc<Why>),
     OnlyBusy,
     OnlySilent(Arc<Why>),
+    /// Others leave for one of its kind, and it may be so for the next.
+    ByVictims(Arc<Why>),
+    /// There is too much to look at: it has its turn in the next plan.
+    PutOff,
+}
+
+/// A pod that found no node.
+struct Tried<'a> {
+    pod: &'a Pending,
+    vain: Vain,
+    /// How many were placed before.
+    placed: usize,
+}
+
+impl Tried<'_> {
+    /// Whether it is so for another like it, when so many are placed. Within a plan nodes have less and less; but whoever
+    /// must be near others, or is spread, may go to where one of them was placed meanwhile.
+    fn holds(&self, placed: usize) -> bool {
+        let demands = &self.pod.demands;
+        let is_fickle = !demands.near.is_empty() || !demands.spread.is_empty();
+        !is_fickle || self.placed == placed
+    }
 }
 
 impl Plan {
     fn in_vain(&mut self, pod: &Pending, vain: Vain) {
         let uid = pod.uid.clone();
         match vain {
-            Vain::Nowhere(why) => self.unschedulable.push((uid, why)),
+            Vain::Nowhere(why) | Vain::ByVictims(why) => self.unschedulable.push((uid, why)),
             Vain::OnlyBusy => self.behind.push(uid),
             Vain::OnlySilent(why) => self.held.push((uid, why)),
+            Vain::PutOff => self.is_cut = true,
         }
     }
 }
 
-/// Finds nodes for the waiting pods, none of them one that is `away`.
-/// `start` turns the sample in large clusters.
+/// What a plan looks at.
+pub struct Moment<'a> {
+    /// What is believed.
+    pub picture: &'a Picture,
+    /// Turns the sample in large clusters.
+    pub start: usize,
+    /// Which nodes are passed by, and why.
+    pub away: &'a dyn Fn(&str) -> Option<Away>,
+    /// Whether a pod that was to have left by then, in milliseconds since 1970, is not expected to leave any more.
+    pub is_overdue: &'a dyn Fn(i64) -> bool,
+}
+
+/// Finds nodes for the waiting pods, none of them one that is away.
 ///
 /// A pod that finds no node looks at all of them; others like it are told the same without a look.
 pub fn plan<'a>(
     pending: impl IntoIterator<Item = &'a Pending>,
-    picture: &Picture,
+    moment: &Moment<'a>,
     policy: &mut dyn Policy,
-    start: usize,
-    away: impl Fn(&str) -> Option<Away>,
 ) -> Plan {
     let mut pending: Vec<_> = pending.into_iter().collect();
     pending.sort_by_key(|pod| (Reverse(pod.priority), pod.since, &pod.uid));
     if pending.is_empty() {
         return Plan::default();
     }
-    // Copied where something is placed, which few are.
-    let mut nodes: Vec<_> = picture.nodes().map(Cow::Borrowed).collect();
-    let away: Vec<_> = nodes.iter().map(|node| away(&node.name)).collect();
-    let mut plan = Plan::default();
-    // Within a plan nodes have less and less: what found none finds none for another like it.
-    let mut in_vain: Vec<(&Pending, Vain)> = Vec::new();
-    for pod in pending {
-        if let Some((_, vain)) = in_vain.iter().find(|(other, _)| other.is_like(pod)) {
-            plan.in_vain(pod, vain.clone());
-            continue;
+    Planning::new(moment, policy).all(pending)
+}
+
+struct Planning<'m, 'a> {
+    moment: &'m Moment<'a>,
+    policy: &'m mut dyn Policy,
+    scene: Scene<'a>,
+    away: Vec<Option<Away>>,
+    plan: Plan,
+    /// Who is nominated for a node, and has not come so far: those of the highest priority last.
+    nominated: Vec<&'a Nomination>,
+    /// Where room is kept for them.
+    booked: HashMap<&'a str, usize>,
+    in_vain: Vec<Tried<'a>>,
+    placed: usize,
+    told: usize,
+    searches: usize,
+    looks: usize,
+    spent: Spent,
+}
+
+impl<'m, 'a> Planning<'m, 'a> {
+    fn new(moment: &'m Moment<'a>, policy: &'m mut dyn Policy) -> Self {
+        let picture = moment.picture;
+        let scene = Scene::new(picture);
+        let away = scene.nodes.iter().map(|node| (moment.away)(&node.name)).collect();
+        let mut nominated = picture.nominations.by_priority();
+        // Who is being placed has its room.
+        nominated.retain(|nomination| !picture.holds(&nomination.pod.uid));
+        nominated.reverse();
+        Self {
+            moment,
+            policy,
+            scene,
+            away,
+            plan: Plan::default(),
+            nominated,
+            booked: HashMap::new(),
+            in_vain: Vec::new(),
+            placed: 0,
+            told: 0,
+            searches: 0,
+            looks: 0,
+            spent: Spent::new(),
         }
-        let mut fitting = Vec::new();
-        let mut why = Why::default();
-        let (mut fits_busy, mut fits_silent) = (false, false);
-        let turn = if nodes.len() > SCORE_ALL { start % nodes.len() } else { 0 };
-        for index in (turn..nodes.len()).chain(0..turn) {
-            match (policy.filter(pod, &nodes[index]), away[index]) {
-                (Ok(()), None) => fitting.push(index),
-                (Ok(()), Some(Away::Busy)) => fits_busy = true,
-                (Ok(()), Some(Away::Silent)) => {
-                    fits_silent = true;
-                    why.count(Unfit::Silent);
-                }
-                (Err(reason), _) => why.count(reason),
-            }
-            if nodes.len() > SCORE_ALL && fitting.len() >= SAMPLE {
+    }
+
+    fn all(mut self, pending: Vec<&'a Pending>) -> Plan {
+        for pod in pending {
+            if self.looks > LOOKS {
+                self.plan.is_cut = true;
                 break;
+            }
+            self.book_above(pod.priority);
+            let booked = self.booked.remove(pod.uid.as_str());
+            if let Some(node) = booked {
+                self.scene.unbook(&pod.uid, node);
+            }
+            let is_placed = self.one(pod, booked);
+            if let Some(node) =
+                booked.filter(|_| !is_placed && !self.booked.contains_key(&*pod.uid))
+            {
+                self.scene.book(pod, node);
+                self.booked.insert(&pod.uid, node);
+            }
+        }
+        self.plan
+    }
+
+    /// Keeps the rooms of those that are nominated, before one of this priority or a lower one looks for a node.
+    fn book_above(&mut self, priority: i32) {
+        while let Some(nomination) = self.nominated.pop_if(|one| one.pod.priority >= priority) {
+            if let Some(node) = self.scene.index_of(&nomination.node) {
+                self.scene.book(&nomination.pod, node);
+                self.booked.insert(&nomination.pod.uid, node);
+            }
+        }
+    }
+
+    /// Finds a node for a pod, first that of its nomination. Whether there is one.
+    fn one(&mut self, pod: &'a Pending, nominated: Option<usize>) -> bool {
+        let known = self.in_vain.iter().rev().find(|tried| tried.pod.is_like(pod));
+        let known = known.filter(|tried| nominated.is_none() && tried.holds(self.placed));
+        let known = known.map(|tried| tried.vain.clone());
+        match known {
+            None => {}
+            Some(Vain::ByVictims(why)) => {
+                let subject = self.scene.subject(pod);
+                let vain = self.preempt(&subject, None, Why::clone(&why));
+                self.plan.in_vain(pod, vain);
+                return false;
+            }
+            Some(vain) => {
+                self.plan.in_vain(pod, vain);
+                return false;
+            }
+        }
+        let subject = self.scene.subject(pod);
+        let is_there = |planning: &Self, node: usize| {
+            planning.away[node].is_none() && filters::passes(&planning.scene, &subject, node)
+        };
+        let chosen = match nominated.filter(|node| is_there(self, *node)) {
+            Some(node) => Some(node),
+            None => self.choose(&subject),
+        };
+        let Some(chosen) = chosen else {
+            self.tell(&subject, nominated);
+            return false;
+        };
+        self.scene.put(pod, chosen);
+        self.placed += 1;
+        let name = &self.scene.nodes[chosen].name;
+        // Names are copied where they are new alone.
+        match self.plan.placements.get_mut(name) {
+            Some(uids) => uids.push(pod.uid.clone()),
+            None => drop(self.plan.placements.insert(name.clone(), vec![pod.uid.clone()])),
+        }
+        true
+    }
+
+    fn choose(&mut self, subject: &Subject<'_>) -> Option<usize> {
+        let count = self.scene.nodes.len();
+        let turn = if count > SCORE_ALL { self.moment.start % count } else { 0 };
+        let mut fitting = Vec::new();
+        for node in (turn..count).chain(0..turn) {
+            self.looks += 1;
+            if self.away[node].is_none() && filters::passes(&self.scene, subject, node) {
+                fitting.push(node);
+                if count > SCORE_ALL && fitting.len() >= SAMPLE {
+                    break;
+                }
             }
         }
         if fitting.is_empty() {
-            let vain = match (fits_busy, fits_silent) {
-                (true, _) => Vain::OnlyBusy,
-                (false, true) => Vain::OnlySilent(Arc::new(why)),
-                (false, false) => Vain::Nowhere(Arc::new(why)),
-            };
-            plan.in_vain(pod, vain.clone());
-            if in_vain.len() < KINDS {
-                in_vain.push((pod, vain));
-            }
-            continue;
+            return None;
         }
         fitting.sort_unstable();
+        let wished = scores::wished(&self.scene, subject, &fitting);
         let candidates: Vec<_> = fitting
             .iter()
-            .map(|index| Candidate {
-                node: &nodes[*index],
-                score: policy.score(pod, &nodes[*index]),
+            .enumerate()
+            .map(|(at, node)| {
+                let node = &*self.scene.nodes[*node];
+                let wishes: i64 = wished.iter().map(|(_, points)| points[at]).sum();
+                Candidate { node, score: self.policy.score(subject.pod, node) + wishes }
             })
             .collect();
-        let chosen = fitting[policy.pick(&candidates).min(fitting.len() - 1)];
-        let node = nodes[chosen].to_mut();
-        node.free.subtract(&pod.requests);
-        node.host_ports.extend(pod.host_ports.iter().cloned());
-        plan.placements.entry(node.name.clone()).or_default().push(pod.uid.clone());
+        Some(fitting[self.policy.pick(&candidates).min(fitting.len() - 1)])
     }
-    plan
+
+    /// Says why a pod fits nowhere, and looks for others that could leave for it.
+    fn tell(&mut self, subject: &Subject<'a>, nominated: Option<usize>) {
+        let vain = if self.told < TOLD { self.vain(subject, nominated) } else { Vain::PutOff };
+        self.told += 1;
+        self.plan.in_vain(subject.pod, vain.clone());
+        // Whoever is nominated is nobody's like.
+        if self.in_vain.len() < KINDS && nominated.is_none() {
+            self.in_vain.push(Tried { pod: subject.pod, vain, placed: self.placed });
+        }
+    }
+
+    fn vain(&mut self, subject: &Subject<'a>, nominated: Option<usize>) -> Vain {
+        let mut why = Why::default();
+        let (mut fits_busy, mut fits_silent) = (false, false);
+        for node in 0..self.scene.nodes.len() {
+            match (filters::why(&self.scene, subject, node), self.away[node]) {
+                (Some(reason), _) => why.count(reason),
+                (None, Some(Away::Silent)) => {
+                    fits_silent = true;
+                    why.count(Unfit::Silent);
+                }
+                // One that fits on a node that is there was given that.
+                (None, Some(Away::Busy) | None) => fits_busy = true,
+            }
+        }
+        match (fits_busy, fits_silent) {
+            (true, _) => Vain::OnlyBusy,
+            (false, true) => Vain::OnlySilent(Arc::new(why)),
+            (false, false) => self.preempt(subject, nominated, why),
+        }
+    }
+
+    fn may_search(&self, pod: &Pending) -> bool {
+        // How many members a training job has is for the auction alone.
+        pod.preempts && !pod.is_member && self.moment.picture.has_lower(pod.priority)
+    }
+
+    /// Looks for others that could leave for a pod that fits nowhere.
+    fn preempt(&mut self, subject: &Subject<'a>, nominated: Option<usize>, mut why: Why) -> Vain {
+        let pod = subject.pod;
+        if !self.may_search(pod) {
+            if !pod.preempts && self.moment.picture.has_lower(pod.priority) {
+                why.without_victims(NoVictims::Never);
+            }
+            return Vain::Nowhere(Arc::new(why));
+        }
+        if nominated.is_some_and(|node| self.are_leaving(pod, node)) {
+            why.without_victims(NoVictims::Waits);
+            return Vain::Nowhere(Arc::new(why));
+        }
+        if self.searches >= SEARCHES {
+            return Vain::PutOff;
+        }
+        self.searches += 1;
+        let (spent, start) = (self.spent.clone(), self.moment.start);
+        match preempt::search(&mut self.scene, subject, &spent, start, self.moment.is_overdue) {
+            Ok(victims) => {
+                for victim in &victims.pods {
+                    self.moment.picture.budgets.spend(victim, &mut self.spent);
+                    self.scene.condemned.insert(victim.uid.clone());
+                }
+                self.scene.book(pod, victims.node);
+                self.booked.insert(&pod.uid, victims.node);
+                self.plan.preemptions.push(Preemption {
+                    uid: pod.uid.clone(),
+                    node: self.scene.nodes[victims.node].name.clone(),
+                    victims: victims.pods.iter().map(|pod| pod.uid.clone()).collect(),
+                });
+                Vain::ByVictims(Arc::new(why))
+            }
+            Err(none) => {
+                why.without_victims(none);
+                Vain::Nowhere(Arc::new(why))
+            }
+        }
+    }
+
+    /// Whether on the node of its nomination some are on their way out that make room for the pod.
+    fn are_leaving(&self, pod: &Pending, node: usize) -> bool {
+        self.moment.picture.residents(&self.scene.nodes[node].name).any(|(other, leaves_by)| {
+            other.priority < pod.priority
+                && leaves_by.is_some_and(|by| !(self.moment.is_overdue)(by))
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scheduler::{
-        picture::tests::{node, picture, pod},
-        policy::{Which, policy},
-    };
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_more_important_and_the_older_pod_goes_first() {
-        let (mut late, mut early, mut urgent) =
-            (pod("late", 600), pod("early", 600), pod("urgent", 600));
-        (late.since, early.since, urgent.since) = (2, 1, 3);
-        urgent.priority = 10;
-        let picture = picture([node("n", 1200)]);
-        let plan = plan(
-            [&late, &early, &urgent],
-            &picture,
-            &mut *policy(Which::LeastAllocated, 0),
-            0,
-            |_| None,
-        );
-        assert_eq!(plan.placements["n"], ["urgent", "early"]);
-        let (uid, why) = &plan.unschedulable[0];
-        let told = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
-        assert_eq!((uid.as_str(), why.to_string(), plan.unschedulable.len()), ("late", told, 1));
-    }
-
-    #[test]
-    fn many_nodes_are_sampled_and_still_any_that_fits_is_found() {
-        let mut nodes: Vec<_> = (0..300).map(|n| node(&format!("n{n:03}"), 100)).collect();
-        nodes[250].free.cpu_milli = 1000;
-        nodes[250].allocatable.cpu_milli = 1000;
-        let picture = picture(nodes);
-        for start in [0, 100, 251, 299, 1000] {
-            let plan =
-                plan([&pod("p", 500)], &picture, &mut *policy(Which::Random, 1), start, |_| None);
-            assert_eq!(plan.placements["n250"], ["p"]);
-        }
-    }
-
-    #[test]
-    fn a_node_that_cannot_be_asked_gets_nothing_and_who_fits_only_there_waits_for_it() {
-        let picture = picture([node("emptiest", 2000), node("full", 500)]);
-        let (small, large) = (pod("small", 300), pod("large", 1500));
-        let mut policy = policy(Which::LeastAllocated, 0);
-        let mut planned = |away| {
-            let away = |name: &str| (name == "emptiest").then_some(away);
-            plan([&small, &large], &picture, &mut *policy, 0, away)
-        };
-        let placements = [("full".to_owned(), vec!["small".to_owned()])].into();
-        let silent = planned(Away::Silent);
-        assert_eq!(silent.placements, placements);
-        let told = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) did not answer.";
-        assert_eq!(
-            (silent.held[0].0.as_str(), silent.held[0].1.to_string().as_str()),
-            ("large", told)
-        );
-        assert_eq!((silent.held.len(), silent.unschedulable.len()), (1, 0));
-        let behind = vec!["large".to_owned()];
-        assert_eq!(planned(Away::Busy), Plan { placements, behind, ..Plan::default() });
-    }
-
-    #[test]
-    fn pods_like_one_that_fits_nowhere_are_told_the_same_and_others_are_looked_at() {
-        let picture = picture([node("n", 1000)]);
-        let (one, two, small) = (pod("a", 3000), pod("b", 3000), pod("c", 300));
-        let mut policy = policy(Which::Random, 1);
-        let plan = plan([&one, &two, &small], &picture, &mut *policy, 0, |_| None);
-        let uids: Vec<_> = plan.unschedulable.iter().map(|(uid, _)| uid.as_str()).collect();
-        assert_eq!(uids, ["a", "b"]);
-        assert!(Arc::ptr_eq(&plan.unschedulable[0].1, &plan.unschedulable[1].1));
-        assert_eq!(plan.placements["n"], ["c"]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_policy_ever_plans_more_than_is_free_and_no_pod_is_lost(
-            free in proptest::collection::vec(0..2000u64, 1..12),
-            asks in proptest::collection::vec(1..900u64, 0..40),
-            which in 0..4usize,
-            silent in 0..12usize,
-            busy in 0..12usize,
-        ) {
-            let picture = picture(free.iter().enumerate().map(|(n, cpu)| node(&format!("n{n}"), *cpu)));
-            let pods: Vec<_> = asks.iter().enumerate().map(|(n, cpu)| pod(&format!("p{n}"), *cpu)).collect();
-            let away = |name: &str| match name[1..].parse::<usize>().unwrap() {
-                n if n == silent => Some(Away::Silent),
-                n if n == busy => Some(Away::Busy),
-                _ => None,
-            };
-            let plan = plan(&pods, &picture, &mut *policy(Which::ALL[which], 3), 0, away);
-            let asked = |uid: &String| pods.iter().find(|pod| pod.uid == *uid).unwrap().requests.cpu_milli;
-            for (name, uids) in &plan.placements {
-                let free = free[name[1..].parse::<usize>().unwrap()];
-                prop_assert!(uids.iter().map(asked).sum::<u64>() <= free);
-            }
-            let placed = plan.placements.values().map(Vec::len).sum::<usize>();
-            let waiting = plan.unschedulable.len() + plan.held.len() + plan.behind.len();
-            prop_assert_eq!(placed + waiting, pods.len());
-            let asked_away = plan.placements.keys().any(|name| away(name).is_some());
-            prop_assert!(!asked_away);
-        }
-    }
-}
+pub(crate) mod tests;

@@ -2,10 +2,7 @@
 //!
 //! A policy that draws lots takes them from a seeded generator, so that a run can be repeated.
 
-use super::{
-    fit::{self, Unfit},
-    picture::{Node, Pending},
-};
+use super::parties::{Node, Pending};
 use impresario_client::protocol::resources::Resources;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::str::FromStr;
@@ -16,12 +13,8 @@ pub trait Policy: Send {
     /// The policy's name, as in the settings.
     fn name(&self) -> &'static str;
 
-    /// Whether the pod may go to the node at all.
-    fn filter(&self, pod: &Pending, node: &Node) -> Result<(), Unfit> {
-        fit::fits(pod, node)
-    }
-
-    /// How well the pod would do there; more is better.
+    /// How well the pod would do there, in millionths; more is better. What the pod itself would rather have is added to
+    /// it.
     fn score(&self, pod: &Pending, node: &Node) -> i64;
 
     /// The index of the chosen one; `candidates` is not empty and ordered by node name.
@@ -91,7 +84,14 @@ pub fn policy(which: Which, seed: u64) -> Box<dyn Policy> {
     }
 }
 
-/// Any node that fits.
+/// Those that nothing speaks against more than against others.
+fn best<'a>(candidates: &'a [Candidate<'_>]) -> impl Iterator<Item = usize> + 'a {
+    let most = candidates.iter().map(|candidate| candidate.score).max();
+    let best = move |(_, candidate): &(usize, &Candidate<'_>)| Some(candidate.score) == most;
+    candidates.iter().enumerate().filter(best).map(|(index, _)| index)
+}
+
+/// Any node that fits, of those that the pod likes best.
 #[derive(Debug)]
 pub struct Random(StdRng);
 
@@ -105,7 +105,8 @@ impl Policy for Random {
     }
 
     fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
-        self.0.random_range(0..candidates.len().max(1))
+        let best: Vec<_> = best(candidates).collect();
+        best.get(self.0.random_range(0..best.len().max(1))).copied().unwrap_or(0)
     }
 }
 
@@ -128,7 +129,8 @@ impl Policy for RoundRobin {
         let after = |candidate: &Candidate<'_>| {
             self.last.as_ref().is_none_or(|last| candidate.node.name > *last)
         };
-        let index = candidates.iter().position(after).unwrap_or(0);
+        let mut next = best(candidates).filter(|index| after(&candidates[*index]));
+        let index = next.next().or_else(|| best(candidates).next()).unwrap_or(0);
         self.last = candidates.get(index).map(|candidate| candidate.node.name.clone());
         index
     }

@@ -9,7 +9,7 @@
 //!  Ready ──fits only where nobody can be asked now──> Held ──an answer, or the time for it──> Ready
 //! ```
 
-use super::{fit::Why, picture::Pending};
+use super::{fit::Why, parties::Pending};
 use impresario_registry_api::Key;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -286,11 +286,12 @@ impl Queue {
         }
     }
 
-    /// Something changed that may help those that fit nowhere, or nowhere now: each is looked at when its
-    /// own backoff since it got stuck is over, or a moment later.
-    pub fn hope(&mut self, now: Instant) {
+    /// Something changed that may help those that fit nowhere, or nowhere now: each of whom `helps` says so is looked at
+    /// when its own backoff since it got stuck is over, or a moment later.
+    pub fn hope(&mut self, now: Instant, helps: impl Fn(&Pending, Option<&Why>) -> bool) {
         let looked_at = |waiting: &Waiting| match waiting.stage {
-            Stage::Stuck { since } => Some((since + backoff(waiting.attempts)).max(now)),
+            Stage::Stuck { since } => helps(&waiting.pod, waiting.why.as_deref())
+                .then(|| (since + backoff(waiting.attempts)).max(now)),
             Stage::Held { until, .. } => Some(until.min(now + FIRST)),
             Stage::Ready { .. } | Stage::Placing => None,
         };
@@ -360,7 +361,7 @@ mod tests {
         assert!(!queue.stuck_with("a", &because(1, 0), now));
         assert_eq!((ready(&queue, now), ready(&queue, now + ANYWAY), queue.stuck()), (0, 1, 1));
         let later = now + LONGEST;
-        queue.hope(later);
+        queue.hope(later, |_, _| true);
         assert_eq!((ready(&queue, later), queue.stuck()), (1, 0));
     }
 
@@ -373,7 +374,7 @@ mod tests {
             queue.stuck_with("a", &because(1, 0), now);
         }
         queue.stuck_with("b", &because(1, 0), now);
-        queue.hope(now);
+        queue.hope(now, |_, _| true);
         let ready = |at| queue.ready(at).map(|w| w.pod.uid.clone()).collect::<Vec<_>>();
         assert_eq!(ready(now), Vec::<String>::new());
         assert_eq!(ready(now + FIRST), ["b"]);
@@ -405,7 +406,7 @@ mod tests {
         // Answers of others do not help it; room elsewhere may, and that its node is heard does.
         queue.answered(later);
         assert_eq!(ready(&queue, later), 0);
-        queue.hope(later);
+        queue.hope(later, |_, _| true);
         assert_eq!((ready(&queue, later), ready(&queue, later + FIRST)), (0, 1));
         assert!(!held(&mut queue, later));
         queue.heard(later);
@@ -437,7 +438,7 @@ mod tests {
         queue.unknown("a", now + LONGEST);
         queue.answered(now);
         queue.heard(now);
-        queue.hope(now);
+        queue.hope(now, |_, _| true);
         assert_eq!((ready(&queue, now), queue.next_ready(now)), (0, Some(now + LONGEST)));
     }
 
@@ -460,7 +461,7 @@ mod tests {
                     4 => drop(queue.held(uid, &because(1, 1), until, FIRST, now)),
                     5 => drop(queue.stuck_with(uid, &because(1, 0), now)),
                     6 => queue.answered(now),
-                    7 => queue.hope(now),
+                    7 => queue.hope(now, |pod, _| pod.uid != "d"),
                     _ => queue.seen(pod(uid, wait), Key::new("pods", "ns", uid), bytes::Bytes::new(), wait, now),
                 }
                 let looks = || queue.waiting.values().filter_map(|waiting| waiting.stage.look());

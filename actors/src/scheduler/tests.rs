@@ -1,6 +1,7 @@
 //! The scheduler against a real Node actor over an in-memory machine.
 
 mod auction;
+mod preemption;
 
 use super::{Members, Scheduler, SchedulerSettings};
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 use impresario_client::protocol::node::Describe;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
-    Explain, NodeSummary, SchedulerRole, Status, SummaryChanged, actor_name,
+    Examine, Explain, NodeSummary, SchedulerRole, Status, SummaryChanged, actor_name,
 };
 use impresario_runtime::{ActorRef, SpawnOptions};
 use serde_json::{Value, json};

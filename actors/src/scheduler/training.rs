@@ -7,7 +7,7 @@
 
 use super::Scheduler;
 use super::hall::{Bidder, IN_USE, ROUND};
-use super::picture::Node;
+use super::parties::Node;
 use super::rooms::{self, Asked};
 use crate::auction::{self, AuctionPolicy, Outcome};
 use crate::change;
@@ -175,7 +175,15 @@ impl Scheduler {
             is_there && self.hall.tolerates(&node.taints)
         };
         let nodes = self.picture.nodes().filter(takes_pods);
-        let free = nodes.map(|node| (node.name.clone(), node.free.clone())).collect();
+        let mut free: BTreeMap<_, _> =
+            nodes.map(|node| (node.name.clone(), node.free.clone())).collect();
+        // What others leave for a pod of a higher priority is that one's.
+        for nomination in self.picture.nominations.by_priority() {
+            let is_placed = self.picture.holds(&nomination.pod.uid);
+            if let Some(free) = free.get_mut(&nomination.node).filter(|_| !is_placed) {
+                free.subtract(&nomination.pod.requests);
+            }
+        }
         self.decide(Clearing { round, bids, free, tries: TRIES }, ctx);
     }
 

@@ -4,7 +4,7 @@
 //! often, and then who has been due the longest. A pod that fits nowhere is put off after its turn, so that it holds up
 //! nobody for longer than a pass, whatever its priority.
 
-use super::picture::Pending;
+use super::parties::Pending;
 use super::queue::Queue;
 use std::cmp::Reverse;
 use std::time::Instant;

@@ -1,9 +1,11 @@
 //! The command line: names and flags are a contract that scripts and other tools use.
 
+mod explain;
 mod hollow;
 pub mod target;
 pub mod training;
 
+pub use explain::Explain;
 pub use hollow::{HOLLOW_MOST, Hollow, HollowGroup};
 pub use target::{DataDir, Target, parse_name};
 
@@ -58,6 +60,8 @@ pub enum Command {
     Get(Get),
     /// Show one object in full, with its events.
     Describe(Named),
+    /// Say of each node why a pod that waits may not go there, and how well it would do on the best.
+    Explain(Explain),
     /// Delete objects.
     Delete(Delete),
     /// Print the logs of a pod.

@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod demo;
 mod down;
+mod explain;
 mod hollow;
 mod interrupt;
 mod kubeconfig;
@@ -110,6 +111,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Down(args) => down::down(&args).await?,
         Command::Status(args) => status::status(&args).await?,
         Command::Actors(args) => actors::print(&args).await?,
+        Command::Explain(args) => explain::print(&args).await?,
         Command::Node(args) => node::run(&args).await?,
         Command::HollowGroup(args) => hollow::run(&args).await?,
         Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {

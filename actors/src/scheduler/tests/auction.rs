@@ -3,7 +3,8 @@
 use super::*;
 use crate::auction::AuctionPolicy;
 use crate::scheduler::hall::{Hall, IN_USE};
-use crate::scheduler::picture::{self, Pending};
+use crate::scheduler::parties::Pending;
+use crate::scheduler::picture;
 use actix::prelude::*;
 use impresario_client::protocol::node::{PodReservation, Reserve};
 use impresario_client::protocol::training::{
@@ -319,14 +320,14 @@ fn members_that_are_being_placed_are_what_a_job_has() {
     elsewhere["metadata"]["namespace"] = "another".into();
     let elsewhere: v1::Pod = serde_json::from_value(elsewhere).unwrap();
     hall.pod_seen(&elsewhere);
-    picture.pod_bound("t9", "n2", elsewhere.spec.as_ref().unwrap(), false);
+    picture.pod_bound(Pending::bound(&elsewhere).unwrap(), "n2", false, None);
     for (uid, role) in
         [("s", "parameterServer"), ("t1", "trainer"), ("t2", "trainer"), ("t3", "trainer")]
     {
         let pod: v1::Pod = serde_json::from_value(member("a", uid, role)).unwrap();
         hall.pod_seen(&pod);
         match uid {
-            "s" | "t1" => drop(picture.pod_bound(uid, "n1", pod.spec.as_ref().unwrap(), false)),
+            "s" | "t1" => drop(picture.pod_bound(Pending::bound(&pod).unwrap(), "n1", false, None)),
             _ => picture.assume(&Pending::of(&pod).unwrap(), "n1"),
         }
     }

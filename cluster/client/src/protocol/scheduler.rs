@@ -18,7 +18,7 @@ pub fn actor_name(scheduler: &str) -> String {
 role! {
     /// The actor that finds a node for every pod.
     pub SchedulerRole = "scheduler" {
-        asks: [SummaryChanged, Status, Explain, control::Describe],
+        asks: [SummaryChanged, Status, Explain, Examine, control::Describe],
         streams: []
     }
 }
@@ -95,6 +95,62 @@ pub struct Explanation {
     pub attempts: u32,
     /// The last answer, as in the pod's event; empty when the pod has not been looked at yet.
     pub message: String,
+}
+
+/// Asks of each node why a pod that waits may not go there, or how well it would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examine {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+}
+message!(Examine => Result<Examination, NotWaiting>, "scheduler.Examine");
+
+/// What the nodes are to a pod that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examination {
+    /// What the pod asks for.
+    pub requests: Resources,
+    /// How often a node was looked for.
+    pub attempts: u32,
+    /// The last answer, as in the pod's event; empty when the pod has not been looked at yet.
+    pub message: String,
+    /// The node that others are leaving for it.
+    pub nominated: Option<String>,
+    /// How many nodes there are.
+    pub nodes: u64,
+    /// Those where it may not go, by name; [`MOST_EXAMINED`] at most.
+    pub unfit: Vec<UnfitNode>,
+    /// The best of those where it may go, first the very best; [`BEST_EXAMINED`] at most.
+    pub best: Vec<ScoredNode>,
+    /// To how many nodes it may go.
+    pub fitting: u64,
+}
+
+/// So many nodes are told one by one.
+pub const MOST_EXAMINED: usize = 1_000;
+/// Of so many nodes the scores are told.
+pub const BEST_EXAMINED: usize = 3;
+
+/// A node to which a pod may not go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitNode {
+    /// The node.
+    pub node: String,
+    /// All reasons, in the words of events.
+    pub reasons: Vec<String>,
+}
+
+/// A node to which a pod may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoredNode {
+    /// The node.
+    pub node: String,
+    /// The sum; more is better.
+    pub score: i64,
+    /// Whose it is: that of the policy, and of each wish that the pod has.
+    pub parts: Vec<(String, i64)>,
 }
 
 /// There is nothing to explain.

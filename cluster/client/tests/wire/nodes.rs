@@ -5,7 +5,8 @@ use impresario_api::status::{Reason, Status as ApiStatus};
 use impresario_client::objects::protocol::{Refusal, Sender};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
-    Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
+    Examination, Examine, Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus,
+    ScoredNode, Status, SummaryChanged, UnfitNode,
 };
 use impresario_client::protocol::{actors, control, node, pod, session, traffic};
 use impresario_registry_api::Key;
@@ -196,8 +197,30 @@ fn schedulers(record: Record) -> Record {
     };
     let explanation =
         Explanation { requests: resources(), attempts: 2, message: "0/1 nodes".into() };
-    record.ask([SummaryChanged { summary: summary() }], [()]).ask([Status], [status]).ask(
-        [Explain { namespace: "ns".into(), pod: "p".into() }],
-        [Ok(explanation), Err(NotWaiting { namespace: "ns".into(), pod: "p".into() })],
-    )
+    let examination = Examination {
+        requests: resources(),
+        attempts: 2,
+        message: "0/1 nodes".into(),
+        nominated: Some("n1".into()),
+        nodes: 300,
+        unfit: vec![UnfitNode { node: "n1".into(), reasons: vec!["Too many pods".into()] }],
+        best: vec![ScoredNode {
+            node: "n2".into(),
+            score: -3,
+            parts: vec![("NodeAffinity".into(), -3)],
+        }],
+        fitting: 299,
+    };
+    let not_waiting = || NotWaiting { namespace: "ns".into(), pod: "p".into() };
+    record
+        .ask([SummaryChanged { summary: summary() }], [()])
+        .ask([Status], [status])
+        .ask(
+            [Explain { namespace: "ns".into(), pod: "p".into() }],
+            [Ok(explanation), Err(not_waiting())],
+        )
+        .ask(
+            [Examine { namespace: "ns".into(), pod: "p".into() }],
+            [Ok(examination), Err(not_waiting())],
+        )
 }

@@ -229,6 +229,7 @@ fn may_client(message: &str) -> bool {
         pod::Logs::NAME,
         scheduler::Status::NAME,
         scheduler::Explain::NAME,
+        scheduler::Examine::NAME,
         control::Describe::NAME,
         training::Describe::NAME,
         registry::Status::NAME,
