@@ -25,6 +25,9 @@ mod placing;
 mod rooms;
 mod training;
 mod turn;
+mod volume_choice;
+pub mod volume_needs;
+mod volumes;
 
 use crate::{
     auction::AuctionPolicy,
@@ -122,6 +125,10 @@ pub struct Scheduler {
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: Hall,
+    /// Claims, volumes and classes of storage.
+    volumes: volumes::Volumes,
+    /// Pods for whose claims it is being written what was chosen.
+    choosing: HashSet<String>,
     /// How often it has looked for places.
     passes: u64,
     bound: u64,
@@ -161,6 +168,8 @@ impl Scheduler {
             timer: None,
             turn: 0,
             hall: Hall::default(),
+            volumes: volumes::Volumes::default(),
+            choosing: HashSet::new(),
             passes: 0,
             bound: 0,
             refused: 0,
@@ -179,6 +188,10 @@ impl Actor for Scheduler {
             (hall::JOBS, Seen::TrainingJobs),
         ] {
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
+        }
+        for (resource, kind) in volumes::KINDS {
+            let seen = follow(self.registry.clone(), Selection::all(resource));
+            ctx.add_stream(seen.map(move |seen| Seen::Storage(kind, seen)));
         }
         let asked = hall::asked_policy();
         ctx.add_stream(follow(self.registry.clone(), asked).map(Seen::TrainingPolicy));
@@ -204,6 +217,7 @@ enum Seen {
     Nodes(Followed),
     TrainingJobs(Followed),
     TrainingPolicy(Followed),
+    Storage(volumes::Kind, Followed),
 }
 
 impl StreamHandler<Seen> for Scheduler {
@@ -216,6 +230,7 @@ impl StreamHandler<Seen> for Scheduler {
                 return;
             }
             Seen::TrainingPolicy(followed) => return self.policy_asked(followed, ctx),
+            Seen::Storage(kind, followed) => self.storage_seen(kind, followed),
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {
@@ -289,6 +304,9 @@ impl Scheduler {
         let is_over = matches!(phase, Some("Succeeded" | "Failed"));
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
+            if self.volumes.pod_bound(uid, &pod, is_over) {
+                self.look_at_claims();
+            }
             let left = self.picture.pod_bound(uid, node, spec, is_over);
             return self.room_left(left, ctx);
         }
@@ -298,6 +316,7 @@ impl Scheduler {
         if !is_ours || is_gated || is_over {
             self.queue.remove(uid);
         } else if let Some(pending) = Pending::of(&pod) {
+            let pending = Pending { volumes: self.volumes.needs(&pod).map(Arc::new), ..pending };
             let (key, value) = (entry.key.clone(), entry.value.clone());
             self.queue.seen(pending, key, value, entry.mod_revision, clock::now());
         }
@@ -306,6 +325,9 @@ impl Scheduler {
     fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
         self.queue.remove(uid);
         self.hall.pod_gone(uid);
+        if self.volumes.pod_gone(uid) {
+            self.look_at_claims();
+        }
         let left = self.picture.pod_gone(uid);
         self.room_left(left, ctx);
     }

@@ -19,6 +19,8 @@ pub enum Unfit {
     Insufficient(Vec<String>),
     /// A host port of the pod is taken.
     HostPort,
+    /// A claim of the pod, and why.
+    Volumes(String),
     /// The pod would fit, but the node does not answer.
     Silent,
 }
@@ -50,6 +52,12 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
     }
     if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
         return Err(Unfit::HostPort);
+    }
+    if let Some(volumes) = &pod.volumes
+        && let Some(why) = volumes
+            .unfit(|terms| is_chosen(&BTreeMap::new(), Some(terms), &node.name, &node.labels))
+    {
+        return Err(Unfit::Volumes(why));
     }
     let short = node.free.short_of(&pod.requests);
     if short.is_empty() {
@@ -165,6 +173,7 @@ fn in_words(reason: &Unfit) -> Vec<String> {
         Unfit::HostPort => {
             vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
         }
+        Unfit::Volumes(why) => vec![why.clone()],
         Unfit::Silent => vec!["node(s) did not answer".to_owned()],
         Unfit::Insufficient(names) => names
             .iter()

@@ -4,10 +4,12 @@
 //! what bound pods and placements under way ask for) and the node itself (what it said it has
 //! free). Either may be old; the node corrects what comes of that when it refuses.
 
+use super::volume_needs::VolumeNeeds;
 use crate::requests;
 use impresario_client::protocol::{resources::Resources, scheduler::NodeSummary};
 use k8s_openapi::api::core::v1::{self, NodeSelectorTerm, Taint, Toleration};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// A protocol and a port on the node's own address.
 pub type HostPort = (String, i32);
@@ -50,6 +52,8 @@ pub struct Pending {
     pub tolerations: Vec<Toleration>,
     /// Ports of the node that it wants for itself.
     pub host_ports: Vec<HostPort>,
+    /// What its claims ask of the node, where it has any.
+    pub volumes: Option<Arc<VolumeNeeds>>,
     /// Higher ones go first.
     pub priority: i32,
     /// When it was created, in milliseconds since 1970.
@@ -64,6 +68,7 @@ impl Pending {
             && self.affinity == other.affinity
             && self.tolerations == other.tolerations
             && self.host_ports == other.host_ports
+            && self.volumes == other.volumes
     }
 
     /// What placement needs to know of a pod object.
@@ -80,6 +85,7 @@ impl Pending {
             affinity: required.map(|required| required.node_selector_terms.clone()),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             host_ports: host_ports(spec),
+            volumes: None,
             priority: spec.priority.unwrap_or(0),
             since: created.map_or(0, |time| time.0.as_millisecond()),
         })

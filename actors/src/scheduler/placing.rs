@@ -70,7 +70,8 @@ impl Handler<Pass> for Scheduler {
         }
         let (ready, is_cut) = turn(&self.queue, now, PASS);
         let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, away);
-        let batches = batches(plan.placements, &self.asking, &mut self.queue);
+        let placements = self.claims_first(plan.placements, now, ctx);
+        let batches = batches(placements, &self.asking, &mut self.queue);
         for uid in &plan.behind {
             self.queue.behind(uid, now + BEHIND);
         }

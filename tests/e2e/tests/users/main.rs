@@ -26,3 +26,4 @@ mod services;
 mod statefulsets;
 mod training;
 mod verbs;
+mod volumes;
