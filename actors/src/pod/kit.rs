@@ -67,7 +67,7 @@ impl Kit {
     /// The folder with one folder for each volume that outlives its pods: beside that of the pods.
     #[must_use]
     pub fn volumes_folder(&self) -> PathBuf {
-        self.pods_folder.with_file_name("volumes")
+        self.pods_folder.with_file_name(volumes::FOLDERS)
     }
 
     /// The node's name.

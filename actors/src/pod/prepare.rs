@@ -210,8 +210,14 @@ async fn prepared(
     let mut placed = BTreeMap::new();
     // Most pods have none, and wait for no thread then.
     if !of_machine.is_empty() {
+        let kept = kit.volumes_folder();
         let found = kit.openings.ask(move |opening| {
             let found = of_machine.into_iter().map(|(name, source, read_only)| {
+                if volumes::is_below(&kept, Path::new(&source.path)) {
+                    let what =
+                        format!("{}: volumes of others are mounted by their claims", source.path);
+                    return Err(VolumeError::Invalid { volume: name, what });
+                }
                 let at = volumes::find(&name, &source, opening)?;
                 Ok((name, volumes::Placed { read_only, ..at }))
             });

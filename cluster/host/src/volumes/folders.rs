@@ -14,6 +14,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What the folder that holds them is called, beside that of the node's pods.
+pub const FOLDERS: &str = "volumes";
+
+/// Whether a path names something in the folder that holds them, by its words: a `hostPath` may not.
+pub fn is_below(folders: &Path, path: &Path) -> bool {
+    let real = fs::canonicalize(folders);
+    path.starts_with(folders) || real.is_ok_and(|real| path.starts_with(real))
+}
+
 /// Where the folder of a volume is.
 fn place_of(folders: &Path, name: &str) -> Result<PathBuf, VolumeError> {
     if !is_path_component(name) || name.starts_with('.') {
@@ -103,5 +112,10 @@ mod tests {
         remove_folder(&folders, "a").unwrap();
         remove_folder(&folders, "b").unwrap();
         assert!(other.join("kept").exists() && !folders.join("b").exists());
+        let alias = data.path().join("alias");
+        symlink(data.path(), &alias).unwrap();
+        let below = |folders: &Path, path: &Path| is_below(folders, &path.join("a"));
+        assert!(below(&folders, &folders) && below(&alias.join("volumes"), &folders));
+        assert!(!below(&folders, &other));
     }
 }
