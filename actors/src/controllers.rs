@@ -7,6 +7,8 @@
 //!              one file each: what it looks at, and a function that decides
 //! service, namespace, disruption_budget
 //!              three more: what stands behind it, what is in it, how many of it may be missing
+//! persistent_volume_claim, persistent_volume
+//!              the two sides of a binding: which volume a claim has, and whose a volume is
 //! garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
@@ -21,6 +23,7 @@ pub mod definitions;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod engine;
+pub mod ephemeral_claims;
 pub mod event_expiry;
 mod failed;
 pub mod family;
@@ -38,6 +41,8 @@ pub mod owners;
 pub mod panics;
 mod part;
 pub mod partial;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
 pub mod pod_view;
 pub mod quotas;
 pub mod replica_set;
@@ -108,6 +113,8 @@ pub fn kinds(
         controlled::<disruption_budget::Reconciler>(&shared),
         controlled::<service::Reconciler>(&shared),
         controlled::<namespace::Reconciler>(&shared),
+        controlled::<persistent_volume_claim::Reconciler>(&shared),
+        controlled::<persistent_volume::Reconciler>(&shared),
     ];
     // Over the mirrors of all these: it starts none that somebody else needs more of.
     let graph = garbage_collector::Graph::over(&view.mirrors);
@@ -136,6 +143,16 @@ pub fn kinds(
                 })
             },
             api_endpoints::sources(view),
+        ),
+        one(
+            ephemeral_claims::EPHEMERAL_CLAIMS,
+            {
+                let view = view.clone();
+                looking(move |a| {
+                    ephemeral_claims::EphemeralClaimsLook::new(view.clone(), a.fence).shared()
+                })
+            },
+            ephemeral_claims::sources(view),
         ),
         one(
             EVENT_EXPIRY,

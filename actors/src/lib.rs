@@ -18,6 +18,7 @@ pub mod pod;
 pub mod requests;
 pub mod scheduler;
 pub mod service_network;
+pub mod storage;
 pub mod trainer;
 pub mod training;
 pub mod training_job;

@@ -22,6 +22,7 @@ mod heart;
 mod hosted;
 mod messages;
 mod pods;
+mod volumes;
 
 pub use gpu_driver::GpuDriver;
 pub use heart::{Heart, Pulse};
@@ -48,7 +49,7 @@ use object::NodeFacts;
 use parking_lot::Mutex;
 use reservations::Reservations;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -107,6 +108,8 @@ pub struct NodeActor {
     told: Option<Resources>,
     telling: bool,
     expiry: Option<SpawnHandle>,
+    /// Volumes of which it removes the folder now.
+    ending_volumes: BTreeSet<String>,
 }
 
 /// The parts of a Node actor that outlive its restarts.
@@ -167,6 +170,7 @@ impl NodeSeed {
             told: None,
             telling: false,
             expiry: None,
+            ending_volumes: BTreeSet::new(),
         }
     }
 }
@@ -179,13 +183,15 @@ impl Actor for NodeActor {
         self.find_left_behind(ctx);
         self.beat(ctx);
         self.watch_gpus(ctx);
+        self.follow_volumes(ctx);
     }
 }
 
-/// A batch of one of the two watches.
+/// A batch of one of the watches.
 enum Seen {
     Pods(Followed),
     Me(Followed),
+    Volumes(Followed),
 }
 
 impl NodeActor {
@@ -296,6 +302,7 @@ impl StreamHandler<Seen> for NodeActor {
         match seen {
             Seen::Pods(pods) => self.pods_seen(pods, ctx),
             Seen::Me(me) => self.me_seen(me, ctx),
+            Seen::Volumes(volumes) => self.volumes_seen(volumes, ctx),
         }
     }
 }

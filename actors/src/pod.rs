@@ -11,6 +11,7 @@
 //! trace of the pod is gone from the machine. [`reconcile`](mod@reconcile) decides, this file only carries out.
 
 pub mod backoff;
+mod claims;
 pub mod environment;
 pub mod kit;
 pub mod life;

@@ -36,6 +36,9 @@ mod preempting;
 mod rooms;
 mod training;
 mod turn;
+mod volume_choice;
+pub mod volume_needs;
+mod volumes;
 
 use crate::{
     auction::AuctionPolicy,
@@ -136,6 +139,10 @@ pub struct Scheduler {
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: Hall,
+    /// Claims, volumes and classes of storage.
+    volumes: volumes::Volumes,
+    /// Pods for whose claims it is being written what was chosen.
+    choosing: HashSet<String>,
     /// How often it has looked for places.
     passes: u64,
     bound: u64,
@@ -177,6 +184,8 @@ impl Scheduler {
             timer: None,
             turn: 0,
             hall: Hall::default(),
+            volumes: volumes::Volumes::default(),
+            choosing: HashSet::new(),
             passes: 0,
             bound: 0,
             refused: 0,
@@ -197,6 +206,10 @@ impl Actor for Scheduler {
             (hall::JOBS, Seen::TrainingJobs),
         ] {
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
+        }
+        for (resource, kind) in volumes::KINDS {
+            let seen = follow(self.registry.clone(), Selection::all(resource));
+            ctx.add_stream(seen.map(move |seen| Seen::Storage(kind, seen)));
         }
         let asked = hall::asked_policy();
         ctx.add_stream(follow(self.registry.clone(), asked).map(Seen::TrainingPolicy));
@@ -224,6 +237,7 @@ enum Seen {
     Budgets(Followed),
     TrainingJobs(Followed),
     TrainingPolicy(Followed),
+    Storage(volumes::Kind, Followed),
 }
 
 impl StreamHandler<Seen> for Scheduler {
@@ -238,6 +252,7 @@ impl StreamHandler<Seen> for Scheduler {
             Seen::TrainingPolicy(followed) => return self.policy_asked(followed, ctx),
             Seen::Namespaces(followed) => self.namespaces_seen(followed),
             Seen::Budgets(followed) => self.budgets_seen(followed),
+            Seen::Storage(kind, followed) => self.storage_seen(kind, followed),
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {
@@ -317,6 +332,9 @@ impl Scheduler {
             }
             let leaves_by = pod.metadata.deletion_timestamp.as_ref();
             let leaves_by = leaves_by.map(|time| time.0.as_millisecond());
+            if self.volumes.pod_bound(uid, &pod, is_over) {
+                self.look_at_claims();
+            }
             let left = self.picture.pod_bound(bound, node, is_over, leaves_by);
             return self.room_left(left, ctx);
         }
@@ -326,6 +344,7 @@ impl Scheduler {
         if !is_ours || is_gated || is_over {
             self.waits_no_more(uid);
         } else if let Some(pending) = Pending::of(&pod) {
+            let pending = Pending { volumes: self.volumes.needs(&pod).map(Arc::new), ..pending };
             self.nominated_before(&pod, &pending);
             let (key, value) = (entry.key.clone(), entry.value.clone());
             self.queue.seen(pending, key, value, entry.mod_revision, clock::now());
@@ -341,6 +360,9 @@ impl Scheduler {
     fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
         self.waits_no_more(uid);
         self.hall.pod_gone(uid);
+        if self.volumes.pod_gone(uid) {
+            self.look_at_claims();
+        }
         let left = self.picture.pod_gone(uid);
         self.room_left(left, ctx);
     }

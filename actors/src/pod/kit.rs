@@ -64,6 +64,12 @@ impl Kit {
         removed.unwrap_or_else(|lost| Err(lost.into())).map_err(DriverError::io(what))
     }
 
+    /// The folder with one folder for each volume that outlives its pods: beside that of the pods.
+    #[must_use]
+    pub fn volumes_folder(&self) -> PathBuf {
+        self.pods_folder.with_file_name(volumes::FOLDERS)
+    }
+
     /// The node's name.
     pub fn node_name(&self) -> &str {
         self.node.name().as_str()

@@ -2,7 +2,7 @@
 //! credential. Repeating it does no harm; a failure is tried again after a backoff.
 
 use super::{
-    AGAIN, AGAIN_AT_MOST, PodActor, account, guest,
+    AGAIN, AGAIN_AT_MOST, PodActor, account, claims, guest,
     kit::Kit,
     life::{Ending, Sandbox},
     not_done::not_done,
@@ -44,6 +44,8 @@ pub(super) enum PrepareError {
     #[error(transparent)]
     Objects(#[from] ChangeError),
     #[error(transparent)]
+    Claim(#[from] claims::ClaimError),
+    #[error(transparent)]
     Guest(#[from] guest::GuestFailure),
     #[error(transparent)]
     Account(#[from] account::AccountFailure),
@@ -62,7 +64,7 @@ impl PrepareError {
         match self {
             Self::Volume(error) => error.reason(),
             Self::Guest(_) => "FailedGuestCredential",
-            Self::Account(_) | Self::Host(_) => "FailedMount",
+            Self::Account(_) | Self::Host(_) | Self::Claim(_) => "FailedMount",
             Self::NotDone { .. } => "NotSupported",
             _ => "FailedCreatePodSandBox",
         }
@@ -176,6 +178,7 @@ async fn prepared(
         _ => (address, sandbox),
     };
     let fetched = sources::of_volumes(&kit.registry, &object).await?;
+    let claimed = claims::of(&kit, &object).await?;
     let folder = kit.pods_folder.join(&uid);
     if kit.driver.is_hollow() {
         // The cluster is asked for all that the pod needs; none of it is put on this machine.
@@ -189,16 +192,34 @@ async fn prepared(
     shown["status"]["podIPs"] = serde_json::json!([{ "ip": address.to_string() }]);
     shown["status"]["hostIP"] = kit.host.to_string().into();
     let wanted = spec.volumes.clone().unwrap_or_default();
+    let is_claimed = |volume: &v1::Volume| {
+        volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+    };
+    let wanted = wanted.into_iter().filter(|volume| !is_claimed(volume));
     let (of_machine, wanted): (Vec<_>, Vec<_>) =
-        wanted.into_iter().partition(|volume| volume.host_path.is_some());
+        wanted.partition(|volume| volume.host_path.is_some());
+    let mut of_machine: Vec<_> =
+        of_machine.into_iter().filter_map(|it| Some((it.name, it.host_path?, false))).collect();
+    let mut folders = Vec::new();
+    for claims::Found { volume, source, read_only } in claimed {
+        match source {
+            claims::Source::Folder(name) => folders.push((volume, name, read_only)),
+            claims::Source::Path(path) => of_machine.push((volume, path, read_only)),
+        }
+    }
     let mut placed = BTreeMap::new();
     // Most pods have none, and wait for no thread then.
     if !of_machine.is_empty() {
+        let kept = kit.volumes_folder();
         let found = kit.openings.ask(move |opening| {
-            let sources = of_machine.into_iter().filter_map(|it| Some((it.name, it.host_path?)));
-            let found = sources.map(|(name, source)| {
+            let found = of_machine.into_iter().map(|(name, source, read_only)| {
+                if volumes::is_below(&kept, Path::new(&source.path)) {
+                    let what =
+                        format!("{}: volumes of others are mounted by their claims", source.path);
+                    return Err(VolumeError::Invalid { volume: name, what });
+                }
                 let at = volumes::find(&name, &source, opening)?;
-                Ok((name, at))
+                Ok((name, volumes::Placed { read_only, ..at }))
             });
             found.collect::<Result<BTreeMap<_, _>, VolumeError>>()
         });
@@ -216,6 +237,7 @@ async fn prepared(
         tokens: account::tokens(&kit, &object).await?,
         fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
     };
+    let volumes_folder = kit.volumes_folder();
     let (pod_spec, server, namespace) = (spec.clone(), kit.dns, sandbox.namespace.clone());
     let place = tasks::spawn_blocking(move || {
         let resolver = match server {
@@ -223,6 +245,10 @@ async fn prepared(
                 .map_err(PrepareError::Resolver)?,
             None => None,
         };
+        for (volume, name, read_only) in folders {
+            let at = volumes::folder(&volumes_folder, &name, from.fs_group)?;
+            placed.insert(volume, volumes::Placed { read_only, ..at });
+        }
         for volume in &wanted {
             placed.insert(volume.name.clone(), volumes::place(&folder, volume, &from)?);
         }

@@ -12,6 +12,7 @@ mod resources;
 mod rule;
 mod spread;
 mod taints;
+mod volumes;
 
 use super::fit::Unfit;
 use super::parties::{Node, Pending};
@@ -19,13 +20,14 @@ use super::scene::{Scene, Subject};
 pub use rule::{Looks, Verdict};
 
 /// All rules, in the order in which they are told. A new one is a file in this folder and a line here.
-pub const FILTERS: [Looks; 8] = [
+pub const FILTERS: [Looks; 9] = [
     ready::FILTER,
     taints::FILTER,
     affinity::FILTER,
     ports::FILTER,
     resources::FILTER,
     booked::FILTER,
+    volumes::FILTER,
     spread::FILTER,
     near::FILTER,
 ];

@@ -28,6 +28,8 @@ pub enum Unfit {
     TooNear,
     /// One who must be apart from the pod is there.
     Unwelcome,
+    /// A claim of the pod, and why.
+    Volumes(String),
     /// The pod would fit, but the node does not answer.
     Silent,
 }
@@ -48,6 +50,7 @@ impl Unfit {
             | Self::Selector
             | Self::NoPlace
             | Self::Far
+            | Self::Volumes(_)
             | Self::Silent => false,
         }
     }
@@ -260,6 +263,7 @@ pub fn in_words(reason: &Unfit) -> Vec<String> {
         Unfit::Unwelcome => {
             vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()]
         }
+        Unfit::Volumes(why) => vec![why.clone()],
         Unfit::Silent => vec!["node(s) did not answer".to_owned()],
         Unfit::Insufficient(names) => names
             .iter()

@@ -1,6 +1,7 @@
 //! The two parties of a placement, pods and nodes, as far as it depends on them.
 
 use super::demands::{Demands, Labels};
+use super::volume_needs::VolumeNeeds;
 use crate::controllers::owners::controller;
 use crate::requests;
 use impresario_client::protocol::resources::Resources;
@@ -79,6 +80,8 @@ pub struct Pending {
     pub tolerations: Vec<Toleration>,
     /// Ports of the node that it wants for itself.
     pub host_ports: Vec<HostPort>,
+    /// What its claims ask of the node, where it has any.
+    pub volumes: Option<Arc<VolumeNeeds>>,
     /// What it demands of other pods, and what it would rather have.
     pub demands: Arc<Demands>,
     /// Higher ones go first.
@@ -107,6 +110,7 @@ impl Default for Pending {
             affinity: None,
             tolerations: Vec::new(),
             host_ports: Vec::new(),
+            volumes: None,
             demands: Arc::default(),
             priority: 0,
             preempts: true,
@@ -126,6 +130,7 @@ impl Pending {
             && self.affinity == other.affinity
             && self.tolerations == other.tolerations
             && self.host_ports == other.host_ports
+            && self.volumes == other.volumes
             && self.namespace == other.namespace
             && (self.preempts, self.is_member) == (other.preempts, other.is_member)
             && self.labels == other.labels

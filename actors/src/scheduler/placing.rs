@@ -83,7 +83,8 @@ impl Handler<Pass> for Scheduler {
         };
         let plan = plan(ready, &moment, &mut *self.policy);
         let is_cut = is_cut || plan.is_cut;
-        let batches = batches(plan.placements, &self.asking, &mut self.queue);
+        let placements = self.claims_first(plan.placements, now, ctx);
+        let batches = batches(placements, &self.asking, &mut self.queue);
         for uid in &plan.behind {
             self.queue.behind(uid, now + BEHIND);
         }

@@ -33,6 +33,7 @@ pub mod rules;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod storage;
 pub mod structural;
 pub mod table;
 pub mod wire;

@@ -2,6 +2,7 @@
 //!
 //! - `emptyDir`, `hostPath`, `configMap`, `secret`, `downwardAPI` and `projected`; any other kind is
 //!   refused by name. Objects are handed in by the caller: nothing here talks to a registry.
+//! - [`folder`] gives a volume that outlives its pods, by its name.
 //! - [`place`] may be repeated with newer objects: a projected volume then changes as a whole, by
 //!   one rename, and not at all when its content is the same.
 //! - A `subPath` is looked up beneath its volume without following links (CVE-2021-25741).
@@ -11,6 +12,7 @@
 mod content;
 mod downward;
 mod error;
+mod folders;
 mod group;
 mod host;
 mod part;
@@ -19,6 +21,7 @@ mod sources;
 
 pub use downward::{field, resource};
 pub use error::VolumeError;
+pub use folders::{FOLDERS, folder, is_below, remove_folder};
 pub(crate) use part::open_source;
 pub use payload::Payload;
 pub use sources::Sources;

@@ -24,6 +24,9 @@ impl Objects {
             let laid = self.ensure_of("scheduling.k8s.io", "priorityclasses", "", class.object());
             keep(&mut outcome, laid.await)?;
         }
+        let class = super::storage::local_class();
+        let laid = self.ensure_of("storage.k8s.io", "storageclasses", "", class);
+        keep(&mut outcome, laid.await)?;
         for namespace in NAMESPACES {
             let object = json!({
                 "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": namespace },

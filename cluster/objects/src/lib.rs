@@ -39,6 +39,7 @@ pub mod rbac;
 mod refusals;
 mod refuse;
 mod serving;
+mod storage;
 mod webhooks;
 mod write;
 

@@ -147,6 +147,7 @@ impl Objects {
             let ranges = self.limit_ranges(namespace).await?;
             limits::check_claim(new, &ranges)
                 .map_err(|why| Status::forbidden(resource, text(new, "/metadata/name"), why))?;
+            self.allow_growth(resource, old, new).await?;
         }
         Ok(())
     }

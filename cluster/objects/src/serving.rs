@@ -17,6 +17,7 @@ use impresario_api::admission::{DeleteOptions, Door, Propagation};
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::status::{CauseReason, Reason, Status};
+use impresario_api::storage::NODE_POINTER;
 use impresario_api::wire::FieldValidation;
 use impresario_client::objects::protocol::{
     Bind, Change, Create, Delete, FencedChange, Follow, Form, Get, Gone, List, Part, Refusal,
@@ -207,7 +208,7 @@ impl ObjectsParts {
         }
         let (entry, revision) = self.objects.registry().get(key.clone(), consistency).await?;
         if let (Who::Node(_), Some(entry)) = (self.who(&sender), &entry)
-            && matches!(key.resource.as_str(), "pods" | "events")
+            && matches!(key.resource.as_str(), "pods" | "events" | "persistentvolumes")
         {
             let old: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
             let ask = ask.change(Some(&old), None);
@@ -234,7 +235,8 @@ impl ObjectsParts {
     fn judge_all(&self, sender: &Sender, verb: Verb, select: &Selection) -> Result<(), Denied> {
         let namespace = select.namespace.as_deref().unwrap_or_default();
         let name = select.name.as_deref().unwrap_or_default();
-        let on_node = select.field.as_ref().filter(|(pointer, _)| pointer == NODE_NAME);
+        let by_node = if select.resource == "persistentvolumes" { NODE_POINTER } else { NODE_NAME };
+        let on_node = select.field.as_ref().filter(|(pointer, _)| pointer == by_node);
         let on_node = on_node.map(|(_, node)| node.as_str());
         self.judge(sender, &Ask { on_node, ..Ask::of(verb, &select.resource, namespace, name) })
     }

@@ -147,7 +147,8 @@ impl Objects {
             name: "",
             options,
         };
-        let object = self.mutated_new(resource, asked, decoded.object).await?;
+        let object = self.with_default_class(resource, decoded.object).await?;
+        let object = self.mutated_new(resource, asked, object).await?;
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
         self.has_room(resource, text(&object, "/metadata/name")).await?;

@@ -192,3 +192,52 @@ async fn a_level_refuses_pods_tells_of_templates_and_of_pods_that_are_there() {
     let told = objects.warnings(&sets, "default", None, &made).await;
     assert!(told[0].contains("host namespaces (hostPID=true)"), "{told:?}");
 }
+
+#[tokio::test]
+async fn a_claim_that_names_no_class_gets_the_newest_default_one_and_grows_where_its_class_says_so()
+{
+    let (objects, claims) = (objects().await, &core("persistentvolumeclaims"));
+    let classes = &find("storage.k8s.io", "v1", "storageclasses").unwrap();
+    let write = WriteOptions::default();
+    let claim = |name: &str, class: Option<&str>| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let made = create(&objects, claims, claim("a", None)).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "local");
+    let made = create(&objects, claims, claim("b", Some(""))).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "");
+    let not = json!({"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "false"}}});
+    let unmark = |old: &Value| Ok(impresario_api::patch::merge_patch(old, &not).unwrap());
+    objects.modify(classes, Door::Main, "", "local", &write, unmark).await.unwrap();
+    let made = create(&objects, claims, claim("c", None)).await.unwrap();
+    assert!(made["spec"].get("storageClassName").is_none());
+    // The foundation is laid again at each start: what somebody has decided stays.
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    assert!(
+        create(&objects, claims, claim("d", None)).await.unwrap()["spec"]
+            .get("storageClassName")
+            .is_none()
+    );
+
+    let grown = async |name: &str| {
+        let bound = |old: &Value| {
+            let mut new = old.clone();
+            new["status"]["phase"] = "Bound".into();
+            Ok(new)
+        };
+        objects.modify(claims, Door::Status, "default", name, &write, bound).await.unwrap();
+        let more = |old: &Value| {
+            let mut new = old.clone();
+            new["spec"]["resources"]["requests"]["storage"] = "2Gi".into();
+            Ok(new)
+        };
+        objects.modify(claims, Door::Main, "default", name, &write, more).await
+    };
+    assert_eq!(grown("a").await.unwrap()["spec"]["resources"]["requests"]["storage"], "2Gi");
+    let refused = grown("b").await.unwrap_err();
+    assert!(
+        refused.code() == 403 && refused.message.contains("only dynamically provisioned"),
+        "{refused}"
+    );
+}

@@ -88,6 +88,28 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false, name: None }
     }
 
+    /// Those of all that concern it, told of by a facet of each. Its controller makes and changes them.
+    pub(super) fn concerning<F: PartialEq + 'static>(
+        concerns: fn(&K, &T) -> bool,
+        facet: fn(&T) -> F,
+    ) -> Self {
+        let shown = move |mirror: &Mirror<T>, object: &Seen<K>| {
+            // Read first: what came since is shown, too.
+            let complete = mirror.revision();
+            let picked = mirror.picked(|other| {
+                let name = other.metadata().name.as_deref().unwrap_or_default();
+                panics::spared(name, false, || concerns(&object.object, other))
+            });
+            Part::of(picked).within("").complete(complete)
+        };
+        let matters = move |of: &K, before: Option<&T>, now: Option<&T>| {
+            [before, now].into_iter().flatten().any(|other| concerns(of, other))
+        };
+        let wakes =
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::mattering(of, mirror, facet, matters);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: true, name: None }
+    }
+
     /// Those of all that it shows, told of by a facet of them. The controller changes none of them.
     pub(super) fn everywhere<F: Ord + Send + 'static>(
         shows: fn(&T) -> bool,

@@ -163,6 +163,10 @@ pub struct Effects {
     pub counted: Vec<(Named, &'static str)>,
     /// Annotations that the object itself gets with its status, or loses, where that is not so yet.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// What is merged into the object itself (RFC 7386) in the write of its status, past the rules for what users write.
+    pub itself: Option<Value>,
+    /// The finalizer that the object itself, which is being deleted, loses once all else is done.
+    pub unheld: Option<&'static str>,
     /// What is created last, with another status.
     pub begun: Option<Begun>,
     /// What is said when the status is written.
@@ -268,6 +272,16 @@ impl Effects {
     /// The object itself loses this annotation, in the write of its status.
     pub fn unannotate(&mut self, key: &str) {
         self.annotations.insert(key.into(), None);
+    }
+
+    /// Merges this (RFC 7386) into the object itself, in the write of its status.
+    pub fn rewrite_itself(&mut self, patch: Value) {
+        self.itself = Some(patch);
+    }
+
+    /// Takes this finalizer off the object itself, which is being deleted, in a look that writes nothing else of it.
+    pub fn unhold(&mut self, finalizer: &'static str) {
+        self.unheld = Some(finalizer);
     }
 
     /// The object's status is this. It is written where it is not yet. Conditions of which the engine

@@ -87,6 +87,18 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Beside::<K, T>::mattering(facet, matters))
     }
 
+    /// And at those objects of kind `T` in the cluster that concern it, at the most one of each name. Where what `facet` says
+    /// of one changes, those that it concerns are woken; what else changes of them wakes nobody. The controller makes
+    /// and changes some of a kind that has no namespaces, and none of another.
+    #[must_use]
+    pub fn concerning<T: Mirrored, F: PartialEq + 'static>(
+        self,
+        concerns: fn(&K, &T) -> bool,
+        facet: fn(&T) -> F,
+    ) -> Self {
+        self.and(Beside::<K, T>::concerning(concerns, facet))
+    }
+
     /// And at all objects of kind `T` in its namespace. Where what `facet` says of one changes, it is woken; what else changes
     /// of them wakes nobody. The controller changes none of them.
     #[must_use]

@@ -178,7 +178,7 @@ impl Source {
         all: &Mirror<K>,
         mirror: &Mirror<T>,
         facet: fn(&T) -> F,
-        matters: fn(&K, Option<&T>, Option<&T>) -> bool,
+        matters: impl Fn(&K, Option<&T>, Option<&T>) -> bool + Clone + Send + Sync + 'static,
     ) -> Self {
         let name = format!("{} for those {} that mind", KindName::of::<T>(), KindName::of::<K>());
         let (all, mirror) = (all.clone(), mirror.clone());
@@ -187,6 +187,7 @@ impl Source {
         };
         let run = move |told: mpsc::Sender<Concerned>| {
             let (mut changes, all) = (Together::of(&mirror), all.clone());
+            let matters = matters.clone();
             async move {
                 let differ = |before: Option<&Seen<T>>, now: Option<&Seen<T>>| {
                     before.map(says) != now.map(says)

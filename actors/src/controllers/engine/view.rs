@@ -4,7 +4,7 @@ use super::super::mirror::{Mirrored, Seen};
 use super::super::owned::Owner;
 use super::contents::{Content, Refused};
 use super::kind_name::KindName;
-use impresario_registry_api::Entry;
+use impresario_registry_api::{Entry, Revision};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::any::Any;
@@ -19,6 +19,8 @@ pub struct Part {
     entries: Vec<Entry>,
     /// Where they are, if that is not where the controller's object is.
     within: Option<String>,
+    /// Up to which revision nothing of the kind is missing.
+    complete: Revision,
 }
 
 impl Part {
@@ -27,7 +29,18 @@ impl Part {
         seen.sort_by(|a, b| a.entry.key.name.cmp(&b.entry.key.name));
         let (objects, entries): (Vec<Arc<T>>, Vec<Entry>) =
             seen.into_iter().map(|seen| (seen.object, seen.entry)).unzip();
-        Self { kind: KindName::of::<T>(), objects: Box::new(objects), entries, within: None }
+        Self {
+            kind: KindName::of::<T>(),
+            objects: Box::new(objects),
+            entries,
+            within: None,
+            complete: Revision::MAX,
+        }
+    }
+
+    /// The same, of which nothing is missing that came up to this revision.
+    pub(in crate::controllers) fn complete(self, revision: Revision) -> Self {
+        Self { complete: revision, ..self }
     }
 
     /// The same, in this namespace.
@@ -64,6 +77,7 @@ pub struct View<'a, K> {
     contents: &'a [Content],
     refused: &'a [Refused],
     authority: &'a str,
+    revision: Revision,
 }
 
 static NONE: BTreeSet<String> = BTreeSet::new();
@@ -80,6 +94,7 @@ impl<'a, K: Mirrored> View<'a, K> {
             contents: &[],
             refused: &[],
             authority: "",
+            revision: 0,
         }
     }
 
@@ -100,6 +115,19 @@ impl<'a, K: Mirrored> View<'a, K> {
     /// The same, in the cluster of this authority.
     pub(in crate::controllers) fn with_authority(self, authority: &'a str) -> Self {
         Self { authority, ..self }
+    }
+
+    /// The same, of an object at this revision.
+    pub(in crate::controllers) fn at(self, revision: Revision) -> Self {
+        Self { revision, ..self }
+    }
+
+    /// Whether all of another kind is shown that was there when the object became as it is: what is not shown is not
+    /// there. Each kind is followed for itself, and one may lag behind another.
+    #[must_use]
+    pub fn shows_all<T: Mirrored>(&self) -> bool {
+        let part = self.parts.iter().find(|part| part.kind == KindName::of::<T>());
+        part.is_some_and(|part| part.complete >= self.revision)
     }
 
     /// The certificates of the cluster's authority, in PEM.

@@ -20,6 +20,7 @@ use super::told::look_into;
 use super::view::{Part, View};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use impresario_api::patch::merge_patch;
 use impresario_api::status::Status;
 use impresario_client::protocol::control::Told;
 use impresario_objects::events::Severity;
@@ -37,6 +38,7 @@ struct Said {
     status: Option<Result<Value, String>>,
     counted: Vec<(Named, &'static str)>,
     annotations: BTreeMap<String, Option<String>>,
+    itself: Option<Value>,
     events: Vec<Event>,
 }
 
@@ -167,13 +169,14 @@ impl<C: Controller> Worker<C> {
             .with_taken(&taken)
             .with_reported(*self.reported.lock())
             .with_contents(&contents, &refused)
-            .with_authority(&self.shared.authority);
+            .with_authority(&self.shared.authority)
+            .at(seen.entry.mod_revision);
         let effects = decided(&behalf, || C::reconcile(&view, now))?;
 
-        let Effects { actions, status, counted, annotations, events, .. } = effects;
+        let Effects { actions, status, counted, annotations, itself, events, unheld, .. } = effects;
         let Effects { shortfall, mut look_again, delete_itself, emptied, let_go, begun, .. } =
             effects;
-        let mut told = Said { status, counted, annotations, events };
+        let mut told = Said { status, counted, annotations, itself, events };
         let as_seen = seen.entry.mod_revision;
         let as_written;
         if C::STATUS_FIRST {
@@ -216,6 +219,14 @@ impl<C: Controller> Worker<C> {
         if let_go {
             self.let_go(&behalf.objects).await?;
         }
+        if let Some(finalizer) = unheld {
+            if as_written == as_seen {
+                let write = owned::without_finalizer(&seen.entry, finalizer)?;
+                self.wrote_self.at(behalf.transact([write]).await?);
+            } else {
+                look_again = Some(now);
+            }
+        }
         if delete_itself {
             self.delete_itself(&behalf, as_written).await?;
         }
@@ -236,7 +247,7 @@ impl<C: Controller> Worker<C> {
         told: Said,
         shortfall: Option<&Shortfall>,
     ) -> Result<Option<Revision>, LookError> {
-        let Said { status, counted, mut annotations, events } = told;
+        let Said { status, counted, mut annotations, itself, events } = told;
         let there = seen.object.metadata().annotations.as_ref();
         annotations.retain(|key, value| there.and_then(|there| there.get(key)) != value.as_ref());
         let tell = || {
@@ -245,7 +256,7 @@ impl<C: Controller> Worker<C> {
             }
         };
         let says_nothing = status.is_none() && C::FAILURE.is_none();
-        if says_nothing && counted.is_empty() && annotations.is_empty() {
+        if says_nothing && counted.is_empty() && annotations.is_empty() && itself.is_none() {
             tell();
             return Ok(None);
         }
@@ -261,8 +272,13 @@ impl<C: Controller> Worker<C> {
             conditions::set(&mut status, kind, shortfall, behalf.now);
         }
         let mut written = None;
-        if status != was || !counted.is_empty() || !annotations.is_empty() {
-            let mut object = behalf.owner.object.clone();
+        let mut object = behalf.owner.object.clone();
+        if let Some(patch) = &itself {
+            object =
+                merge_patch(&object, patch).map_err(|error| damaged(seen, error.to_string()))?;
+        }
+        let is_other = object != *behalf.owner.object;
+        if status != was || !counted.is_empty() || !annotations.is_empty() || is_other {
             if !status.is_null() {
                 object["status"] = status;
             }

@@ -11,13 +11,11 @@ use crate::rules::resources::canonical_requirements;
 use crate::rules::storage::{access_modes, access_modes_cell, attributes_class_cell, class_name};
 use crate::rules::{declared, metadata};
 use crate::status::Status;
+use crate::storage::CLAIM_PROTECTION;
 use crate::table::{age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// What holds a claim that a pod uses.
-const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// The row.
 pub fn resource() -> Resource {
@@ -44,11 +42,8 @@ pub fn resource() -> Resource {
             validate_status: Arc::new(|new, _| validate_status(new)),
             ..Rules::plain()
         },
-        // No pod of ours uses one, so that none is in use.
-        deletion: DeletionRule {
-            mark: |claim| metadata::let_go(claim, PROTECTION),
-            ..DeletionRule::ANSWERS_OBJECT
-        },
+        // Its controller lets it go when no pod uses it.
+        deletion: DeletionRule::ANSWERS_OBJECT,
         ..Resource::named(
             "",
             "v1",
@@ -78,7 +73,7 @@ fn default_claim(claim: &mut Value) {
 }
 
 fn prepare_create(claim: &mut Value, _: &Context<'_>) -> Result<(), Status> {
-    metadata::hold(claim, PROTECTION);
+    metadata::hold(claim, CLAIM_PROTECTION);
     set(claim, "status", json!({"phase": "Pending"}));
     Ok(())
 }

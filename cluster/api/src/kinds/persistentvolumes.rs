@@ -14,14 +14,13 @@ use crate::rules::storage::{access_modes, access_modes_cell, attributes_class_ce
 use crate::rules::{declared, metadata};
 use crate::schema;
 use crate::status::Status;
+use crate::storage::VOLUME_PROTECTION;
 use crate::table::{age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 const STATUS: &str = "api.core.v1.PersistentVolumeStatus";
-/// What holds a volume that is bound.
-const PROTECTION: &str = "kubernetes.io/pv-protection";
 
 /// The row.
 pub fn resource() -> Resource {
@@ -97,12 +96,12 @@ fn default_volume(volume: &mut Value) {
 /// A volume that is marked and not bound is held by nothing of ours: in Kubernetes a controller says so a moment later.
 fn release(volume: &mut Value) {
     if has(volume, "metadata.deletionTimestamp") && text(volume, "status.phase") != "Bound" {
-        metadata::let_go(volume, PROTECTION);
+        metadata::let_go(volume, VOLUME_PROTECTION);
     }
 }
 
 fn prepare_create(volume: &mut Value, context: &Context<'_>) -> Result<(), Status> {
-    metadata::hold(volume, PROTECTION);
+    metadata::hold(volume, VOLUME_PROTECTION);
     let since = metadata::time(context.now);
     set(volume, "status", json!({"phase": "Pending", "lastPhaseTransitionTime": since}));
     Ok(())
@@ -311,7 +310,7 @@ mod tests {
     fn a_volume_that_is_deleted_is_held_for_as_long_as_it_is_bound() {
         let held = |phase: &str| {
             let mut marked = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z",
-                "finalizers": [PROTECTION, "a/b"]}, "status": {"phase": phase}});
+                "finalizers": [VOLUME_PROTECTION, "a/b"]}, "status": {"phase": phase}});
             default_volume(&mut marked);
             list(&marked, "metadata.finalizers").len()
         };

@@ -222,6 +222,11 @@ async fn a_volume_and_its_claim_are_let_go_when_they_are_deleted() {
         json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     good(&server.ask("POST", claims, &json!({"metadata": {"name": "c"}, "spec": spec})).await);
     assert_eq!(server.ask("DELETE", &format!("{claims}/c"), &Value::Null).await.code, 200);
+    // Its controller lets it go when no pod uses it.
+    let held = good(&server.ask("GET", &format!("{claims}/c"), &Value::Null).await);
+    assert_eq!(held["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    let unused = json!({"metadata": {"finalizers": null}});
+    good(&server.ask("PATCH", &format!("{claims}/c"), &unused).await);
     assert_eq!(server.ask("GET", &format!("{claims}/c"), &Value::Null).await.code, 404);
 }
 

@@ -121,7 +121,7 @@ pub struct Ask<'a> {
     pub namespace: &'a str,
     /// The name; empty for a collection.
     pub name: &'a str,
-    /// The value of `spec.nodeName` to which a collection is narrowed.
+    /// The node to whose a collection is narrowed: pods that are bound to it, volumes that are its folders.
     pub on_node: Option<&'a str>,
     /// The object as it is; nothing where there is none, or where it is not known yet.
     pub old: Option<&'a Value>,
@@ -186,6 +186,8 @@ pub enum Rule {
     OwnEvents,
     /// A node keeps its own lease.
     OwnLease,
+    /// A node has to do with volumes that are its folders or its pods'.
+    OwnVolumes,
     /// Nodes settle what they own; others create, change and delete.
     Settles,
     /// No rule allows it.
@@ -218,6 +220,10 @@ impl Rule {
             }
             Self::OwnEvents => "a node tells events of its Node and of its pods, as their source",
             Self::OwnLease => "a node keeps the lease of its own name in kube-node-lease",
+            Self::OwnVolumes => {
+                "a node reads volumes that are its folders or whose claims its pods name, and removes its own when they are \
+                 deleted"
+            }
             Self::Settles => {
                 "nodes alone settle the state of what they own; others create, change or delete it"
             }

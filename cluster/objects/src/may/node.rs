@@ -5,6 +5,7 @@
 
 use super::ask::{Ask, Bound, Rule, Verb};
 use crate::named::{named_by, named_resource};
+use impresario_api::storage::{FOLDER_FINALIZER, LOCAL_DRIVER, NODE_ATTRIBUTE};
 use serde_json::Value;
 
 const LEASES: &str = "coordination.k8s.io/leases";
@@ -28,6 +29,7 @@ pub(super) fn may(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Ru
         "pods" => pods(node, ask),
         "events" => events(node, ask, bound),
         LEASES => lease(node, ask),
+        "persistentvolumes" => volumes(node, ask, bound),
         "storage.k8s.io/csinodes" => own(ask.name == node, Rule::OwnNode),
         resource if PUBLIC.contains(&resource) && ask.verb.reads() => Ok(()),
         "configmaps" if ask.verb.reads() && (ask.namespace, ask.name) == REVOKED_CERTIFICATES => {
@@ -182,6 +184,36 @@ fn is_mirror(node: &str, pod: &Value) -> bool {
         && (is_empty(account)
             || account == "default" && at("/spec/automountServiceAccountToken") == false)
         && named_by(pod).iter().all(|(resource, _)| *resource == "serviceaccounts")
+}
+
+/// Volumes: those that are folders of the node, and those whose claims its pods name. It removes its own, when they are deleted
+/// and nothing but the folder holds them.
+fn volumes(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {
+    let is_folder = |volume: &Value| {
+        let csi = &volume["spec"]["csi"];
+        csi["driver"] == LOCAL_DRIVER && csi["volumeAttributes"][NODE_ATTRIBUTE] == node
+    };
+    let is_named = |volume: &Value| {
+        let claim = &volume["spec"]["claimRef"];
+        let text = |field: &str| claim[field].as_str().unwrap_or_default();
+        bound.names(node, "persistentvolumeclaims", text("namespace"), text("name"))
+    };
+    let may = match ask.verb {
+        Verb::List | Verb::Watch => ask.on_node == Some(node),
+        // Who asks for what is not there learns that, and nothing else.
+        Verb::Get => ask.old.is_none_or(|volume| is_folder(volume) || is_named(volume)),
+        Verb::Delete => {
+            ask.new.is_none()
+                && ask.old.is_some_and(|volume| {
+                    let metadata = &volume["metadata"];
+                    is_folder(volume)
+                        && !is_empty(&metadata["deletionTimestamp"])
+                        && metadata["finalizers"] == serde_json::json!([FOLDER_FINALIZER])
+                })
+        }
+        Verb::Create | Verb::Update | Verb::Bind | Verb::Patch => false,
+    };
+    own(may, Rule::OwnVolumes)
 }
 
 fn events(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {

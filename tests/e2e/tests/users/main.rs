@@ -27,3 +27,4 @@ mod statefulsets;
 mod streams;
 mod training;
 mod verbs;
+mod volumes;

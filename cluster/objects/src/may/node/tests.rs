@@ -17,7 +17,8 @@ impl Bound for Two {
     }
 
     fn names(&self, node: &str, resource: &str, _: &str, name: &str) -> bool {
-        node == "n1" && (resource, name) == ("secrets", "key")
+        let named = [("secrets", "key"), ("persistentvolumeclaims", "data")];
+        node == "n1" && named.contains(&(resource, name))
     }
 }
 
@@ -250,4 +251,46 @@ fn a_node_keeps_its_own_lease() {
     };
     assert!(keeps("kube-node-lease", "n1"));
     assert!(!keeps("kube-node-lease", "n2") && !keeps("default", "n1"));
+}
+
+#[test]
+fn a_node_reads_the_volumes_of_its_pods_and_removes_its_own_folders_when_they_are_deleted() {
+    let volume = |more: &[(&str, Value)]| {
+        let mut volume = json!({
+            "metadata": {"name": "v", "uid": "v", "finalizers": [FOLDER_FINALIZER],
+                "deletionTimestamp": "2026-03-01T00:00:00Z"},
+            "spec": {"claimRef": {"namespace": "default", "name": "other"},
+                "csi": {"driver": LOCAL_DRIVER, "volumeHandle": "v", "volumeAttributes": {"node": "n1"}}}
+        });
+        for (pointer, value) in more {
+            volume = with(volume, pointer, value.clone());
+        }
+        volume
+    };
+    let may = |verb: Verb, old: Option<&Value>, new: Option<&Value>| {
+        let ask = Ask::of(verb, "persistentvolumes", "", "v").change(old, new);
+        decide(Who::Node("n1"), &ask, &Two).is_ok()
+    };
+    let its = volume(&[]);
+    let elsewhere = ("/spec/csi/volumeAttributes/node", json!("n2"));
+    let named = ("/spec/claimRef/name", json!("data"));
+    let table = [
+        (its.clone(), true, true),
+        (volume(std::slice::from_ref(&elsewhere)), false, false),
+        (volume(&[elsewhere, named]), true, false),
+        (volume(&[("/spec/csi/driver", json!("else.example"))]), false, false),
+        (volume(&[("/metadata/deletionTimestamp", Value::Null)]), true, false),
+        (volume(&[("/metadata/finalizers", json!([FOLDER_FINALIZER, "a/b"]))]), true, false),
+    ];
+    for (volume, reads, removes) in table {
+        assert_eq!(may(Verb::Get, Some(&volume), None), reads, "{volume}");
+        assert_eq!(may(Verb::Delete, Some(&volume), None), removes, "{volume}");
+    }
+    assert!(!may(Verb::Update, Some(&its), Some(&its)) && !may(Verb::Create, None, Some(&its)));
+    assert!(!may(Verb::Delete, Some(&its), Some(&its)), "it marks none");
+    let list = Ask::of(Verb::List, "persistentvolumes", "", "");
+    for (on_node, may) in [(None, false), (Some("n1"), true), (Some("n2"), false)] {
+        let ask = Ask { on_node, ..list };
+        assert_eq!(decide(Who::Node("n1"), &ask, &Two).is_ok(), may, "{on_node:?}");
+    }
 }
