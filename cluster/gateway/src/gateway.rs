@@ -15,6 +15,7 @@ use crate::trust;
 use crate::turns::{AllTurns, Turns};
 use crate::work::Work;
 use impresario_api::status::Status;
+use impresario_objects::accounts::Accounts;
 use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Refusals};
 use impresario_runtime::clock;
@@ -36,6 +37,7 @@ pub struct Gateway {
     turns: AllTurns,
     readiness: Readiness,
     refusals: Arc<Refusals>,
+    accounts: Option<Accounts>,
 }
 
 impl fmt::Debug for Gateway {
@@ -62,6 +64,7 @@ impl Gateway {
             limits,
             readiness: Readiness::default(),
             refusals: Arc::default(),
+            accounts: None,
         }
     }
 
@@ -69,6 +72,11 @@ impl Gateway {
     pub fn with_tokens(mut self, tokens: impl TokenReview) -> Self {
         self.tokens.push(Arc::new(tokens));
         self
+    }
+
+    /// Makes tokens of service accounts by these, and knows them.
+    pub fn with_accounts(self, accounts: Accounts) -> Self {
+        Self { accounts: Some(accounts.clone()), ..self.with_tokens(accounts) }
     }
 
     /// Counts refusals here.
@@ -92,6 +100,14 @@ impl Gateway {
 
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    pub(crate) fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
+    }
+
+    pub(crate) fn tokens(&self) -> &[Arc<dyn TokenReview>] {
+        &self.tokens
     }
 
     pub(crate) fn roles(&self) -> &Roles {

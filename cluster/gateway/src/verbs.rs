@@ -10,6 +10,7 @@ pub mod pod;
 pub mod read;
 pub mod review;
 pub mod scale;
+pub mod token;
 pub mod watch;
 pub mod write;
 

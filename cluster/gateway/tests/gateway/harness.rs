@@ -13,6 +13,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
+use impresario_objects::accounts::Accounts;
 use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Policies, Reader, Refusals, Webhooks};
 use impresario_registry::MemoryRegistry;
@@ -113,6 +114,8 @@ impl Harness {
         let (policies, webhooks) = (Policies::follow(&reader), Webhooks::follow(&reader));
         let objects = objects.with_policies(policies).with_webhooks(webhooks);
         objects.lay_foundation(own.authority_pem(), 6443).await.unwrap();
+        let accounts =
+            Accounts::new(objects.registry().clone(), &authority.secret("test")).unwrap();
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));
         let refusals = Arc::new(Refusals::default());
@@ -120,6 +123,7 @@ impl Harness {
         assert!(roles.has_read_within(Duration::from_mins(1)).await);
         let gateway = Gateway::new(objects.clone(), roles.clone(), Arc::new(Echo))
             .with_tokens(tokens)
+            .with_accounts(accounts)
             .with_limits(limits)
             .with_refusals(refusals.clone());
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
