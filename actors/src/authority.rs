@@ -16,9 +16,10 @@ pub mod tokens;
 use crate::change::{self, ChangeError};
 use actix::prelude::*;
 use impresario_client::protocol::authority::{
-    AccountTokenError, CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew,
-    RenewError, Renewed, RevokeToken, TokenCreated, TokenError,
+    AccountToken, AccountTokenError, CreateToken, IssueAccountToken, IssueGuest, Join, JoinRole,
+    KeepAccountToken, Peer, Renew, RenewError, Renewed, RevokeToken, TokenCreated, TokenError,
 };
+use impresario_objects::accounts::Accounts;
 use impresario_registry_api::protocol::Status;
 use impresario_registry_api::{
     Consistency, Key, ListRequest, REGISTRY_ACTOR, ReadError, RegistryHandle, RegistryRole,
@@ -59,6 +60,8 @@ pub struct AuthorityParts {
     pub machine_lifetime: Duration,
     /// Tokens of pods that were kept since the last sweep.
     pub tokens_kept: Arc<AtomicUsize>,
+    /// Signs the tokens of pods.
+    pub accounts: Accounts,
 }
 
 /// The actor. Each control member has one; the registry keeps them from contradicting each other.
@@ -272,6 +275,14 @@ impl Handler<KeepAccountToken> for Authority {
 
     fn handle(&mut self, asked: KeepAccountToken, _: &mut Self::Context) -> Self::Result {
         Box::pin(self.parts.clone().keep_account_token(asked, self.rations.clone()))
+    }
+}
+
+impl Handler<IssueAccountToken> for Authority {
+    type Result = ResponseFuture<Result<AccountToken, AccountTokenError>>;
+
+    fn handle(&mut self, asked: IssueAccountToken, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.parts.clone().issue_account_token(asked, self.rations.clone()))
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod activation;
 pub mod any_mirror;
 pub mod api_endpoints;
+pub mod certificate_signer;
 pub mod control;
 pub mod cron_job;
 pub mod daemon_set;

@@ -22,6 +22,7 @@ pub mod status;
 
 mod account;
 mod ask_authority;
+mod filling;
 mod guest;
 mod hook;
 mod hooks;
@@ -36,6 +37,7 @@ mod prepare;
 mod prepared;
 mod probing;
 mod question;
+mod renewal;
 mod report;
 mod resolver;
 mod sessions;
@@ -84,6 +86,8 @@ pub struct PodActor {
     failed_preparations: u32,
     probes: BTreeMap<(String, Purpose), SpawnHandle>,
     timer: Option<SpawnHandle>,
+    /// Of the renewal of the tokens in its volumes.
+    token_timer: Option<SpawnHandle>,
     report: Report,
     taken_on: Timestamp,
     is_finishing: bool,
@@ -118,6 +122,7 @@ impl PodActor {
             failed_preparations: 0,
             probes: BTreeMap::new(),
             timer: None,
+            token_timer: None,
             report: Report::default(),
             taken_on: now.1,
             is_finishing: false,

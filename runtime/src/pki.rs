@@ -8,6 +8,7 @@ mod authority;
 mod credential;
 mod files;
 mod identity;
+mod request;
 pub(crate) mod tls;
 mod token;
 
@@ -15,6 +16,7 @@ pub use authority::{ClusterAuthority, KeyRequest};
 pub use credential::Credential;
 pub(crate) use credential::validity;
 pub use identity::{PeerIdentity, PeerRole};
+pub use request::SigningRequest;
 pub use tls::{ALPN_JOIN, ALPN_NODE, https_server_config, tls_client_config};
 pub use token::{JoinToken, TokenError};
 

@@ -3,8 +3,11 @@
 use super::AuthorityParts;
 use super::rations::Rations;
 use crate::change;
-use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
+use impresario_client::protocol::authority::{
+    AccountToken, AccountTokenError, IssueAccountToken, KeepAccountToken,
+};
 use impresario_client::tokens::{self, BoundPod, StoredToken};
+use impresario_objects::accounts::{BoundTo, Wanted};
 use impresario_registry_api::{
     Entry, Key, ListRequest, ReadError, Remedy, Revision, Selection, Transaction,
 };
@@ -34,7 +37,13 @@ impl AuthorityParts {
         let found: Option<v1::Pod> = change::get(&self.registry, key)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        let account = account(&asked, found.as_ref())?.to_owned();
+        let which = Asked {
+            node: &asked.node,
+            namespace: &asked.namespace,
+            pod: &asked.pod,
+            uid: &asked.uid,
+        };
+        let account = account(&which, found.as_ref())?.to_owned();
         if !tokens::is_hash(&asked.hash) {
             return Err(AccountTokenError::BadDigest);
         }
@@ -73,6 +82,41 @@ impl AuthorityParts {
             Some(_) => Err(AccountTokenError::BadDigest),
             None => Err(unavailable("somebody else was quicker".into())),
         }
+    }
+
+    /// A signed token of the account of a pod that is bound to the node that asks. It ends with the pod.
+    pub(super) async fn issue_account_token(
+        self,
+        asked: IssueAccountToken,
+        rations: Arc<Rations>,
+    ) -> Result<AccountToken, AccountTokenError> {
+        let unavailable = |cause: String| AccountTokenError::Unavailable { cause };
+        let key = Key::new("pods", &asked.namespace, &asked.pod);
+        let found: Option<v1::Pod> = change::get(&self.registry, key)
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
+        let which = Asked {
+            node: &asked.node,
+            namespace: &asked.namespace,
+            pod: &asked.pod,
+            uid: &asked.uid,
+        };
+        let account = account(&which, found.as_ref())?.to_owned();
+        if !rations.take(&asked.uid, clock::now()) {
+            tracing::warn!(node = %asked.node, namespace = %asked.namespace, pod = %asked.pod, "too many tokens are asked for");
+            return Err(unavailable("the pod got many in a short time".into()));
+        }
+        let bound = BoundTo {
+            kind: "Pod".into(),
+            api_version: "v1".into(),
+            name: asked.pod,
+            uid: asked.uid,
+        };
+        let wanted =
+            Wanted { audiences: asked.audiences, seconds: asked.seconds, bound: Some(bound) };
+        let issued = self.accounts.issue(&asked.namespace, &account, wanted).await;
+        let issued = issued.map_err(|status| unavailable(status.message))?;
+        Ok(AccountToken { token: issued.token, expires_unix_seconds: issued.expires.as_second() })
     }
 
     /// Forgets tokens whose pods are gone, and all but the newest few of a pod: it has one for each time
@@ -137,24 +181,29 @@ fn superfluous(mut tokens: Vec<Entry>, alive: &HashSet<String>) -> Vec<(Key, Rev
     over.map(|entry| (entry.key, entry.mod_revision)).collect()
 }
 
+/// Which pod a node asks for.
+struct Asked<'a> {
+    node: &'a str,
+    namespace: &'a str,
+    pod: &'a str,
+    uid: &'a str,
+}
+
 /// The pod's account, if the pod is what the node says it is.
-fn account<'a>(
-    asked: &KeepAccountToken,
-    pod: Option<&'a v1::Pod>,
-) -> Result<&'a str, AccountTokenError> {
+fn account<'a>(asked: &Asked<'_>, pod: Option<&'a v1::Pod>) -> Result<&'a str, AccountTokenError> {
     let spec = pod
-        .filter(|pod| pod.metadata.uid.as_deref() == Some(&asked.uid))
+        .filter(|pod| pod.metadata.uid.as_deref() == Some(asked.uid))
         // The picture of a pod that its node made itself speaks for nobody.
         .filter(|pod| !is_mirror(pod))
         .and_then(|pod| pod.spec.as_ref())
-        .filter(|spec| spec.node_name.as_deref() == Some(&asked.node));
+        .filter(|spec| spec.node_name.as_deref() == Some(asked.node));
     match spec {
         Some(spec) => Ok(spec.service_account_name.as_deref().unwrap_or("default")),
         None => Err(AccountTokenError::NotYours {
-            namespace: asked.namespace.clone(),
-            pod: asked.pod.clone(),
-            uid: asked.uid.clone(),
-            node: asked.node.clone(),
+            namespace: asked.namespace.to_owned(),
+            pod: asked.pod.to_owned(),
+            uid: asked.uid.to_owned(),
+            node: asked.node.to_owned(),
         }),
     }
 }
@@ -174,13 +223,8 @@ mod tests {
             "metadata": {"uid": "u"},
             "spec": {"nodeName": "n1", "serviceAccountName": "robot", "containers": []}}))
         .unwrap();
-        let asked = |node: &str, uid: &str| KeepAccountToken {
-            node: node.into(),
-            namespace: "ns".into(),
-            pod: "p".into(),
-            uid: uid.into(),
-            hash: "h".into(),
-        };
+        let asked =
+            |node: &'static str, uid: &'static str| Asked { node, namespace: "ns", pod: "p", uid };
         assert_eq!(account(&asked("n1", "u"), Some(&pod)), Ok("robot"));
         assert!(account(&asked("n2", "u"), Some(&pod)).is_err());
         assert!(account(&asked("n1", "other"), Some(&pod)).is_err());

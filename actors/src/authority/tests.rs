@@ -6,14 +6,16 @@ use super::{Authority, AuthorityParts};
 use crate::testing::{LIMIT, Machine};
 use actix::{Actor, Context, Handler, MessageResult};
 use impresario_client::protocol::authority::{
-    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, NODE_NUMBERS, Renew,
-    RenewError, RevokeToken, TokenError,
+    AUTHORITY, AccountTokenError, AuthorityRole, CreateToken, IssueAccountToken, Join, JoinError,
+    JoinRole, NODE_NUMBERS, Renew, RenewError, RevokeToken, TokenError,
 };
+use impresario_objects::accounts::Accounts;
 use impresario_registry_api::protocol::{MemberStatus, Status};
 use impresario_registry_api::{Key, ListRequest, REGISTRY_ACTOR, Selection, Transaction};
 use impresario_runtime::{
     ActorRef, ClusterAuthority, JoinToken, SpawnOptions, clock, pki::KeyRequest, role,
 };
+use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
@@ -23,6 +25,7 @@ fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
         registry: machine.registry.clone(),
         machine_lifetime: Duration::from_hours(24),
         tokens_kept: Arc::default(),
+        accounts: Accounts::new(machine.registry.clone(), &[7; 32]).unwrap(),
     };
     let options = SpawnOptions::default();
     machine
@@ -280,4 +283,47 @@ async fn who_joins_is_told_of_control_members_by_the_group_and_by_no_label() {
     let told: BTreeSet<_> =
         joined.peers.iter().map(|peer| (peer.name.as_str(), peer.control)).collect();
     assert_eq!(told, BTreeSet::from([("n1", true), ("n2", true), ("n9", false)]));
+}
+
+#[actix::test]
+async fn a_node_gets_signed_tokens_for_the_pods_that_are_bound_to_it_alone() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let account = json!({"metadata": {"name": "robot", "uid": "su"}});
+    let pod = json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "pu"},
+        "spec": {"nodeName": "n9", "serviceAccountName": "robot", "containers": []},
+    });
+    for (resource, name, object) in [("serviceaccounts", "robot", account), ("pods", "p", pod)] {
+        let key = Key::new(resource, "default", name);
+        let create = Transaction::create(key, object.to_string());
+        machine.registry.transact(create).await.unwrap();
+    }
+    let ask = async |node: &str, uid: &str| {
+        let asked = IssueAccountToken {
+            node: node.into(),
+            namespace: "default".into(),
+            pod: "p".into(),
+            uid: uid.into(),
+            audiences: vec!["vault".into()],
+            seconds: 3600,
+        };
+        authority.ask(asked, LIMIT).await.unwrap()
+    };
+    let issued = ask("n9", "pu").await.unwrap();
+    let accounts = Accounts::new(machine.registry.clone(), &[7; 32]).unwrap();
+    let reviewed = accounts.review(&issued.token, &["vault".to_owned()]).await.unwrap().unwrap();
+    assert_eq!(reviewed.user.name, "system:serviceaccount:default:robot");
+    assert_eq!(reviewed.user.extra["authentication.kubernetes.io/pod-uid"], ["pu"]);
+    for (node, uid) in [("n8", "pu"), ("n9", "other")] {
+        let refused = ask(node, uid).await.unwrap_err();
+        assert!(matches!(refused, AccountTokenError::NotYours { .. }), "{node} {uid}: {refused}");
+    }
+    machine
+        .registry
+        .transact(Transaction::default().delete(Key::new("pods", "default", "p")))
+        .await
+        .unwrap();
+    let gone = accounts.review(&issued.token, &["vault".to_owned()]).await;
+    assert!(gone.is_err(), "{gone:?}");
 }

@@ -2,7 +2,9 @@
 //! credential. Repeating it does no harm; a failure is tried again after a backoff.
 
 use super::{
-    AGAIN, AGAIN_AT_MOST, PodActor, account, claims, guest,
+    AGAIN, AGAIN_AT_MOST, PodActor, account, claims,
+    filling::filling,
+    guest,
     kit::Kit,
     life::{Ending, Sandbox},
     not_done::not_done,
@@ -21,7 +23,7 @@ use impresario_runtime::{clock, tasks};
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use std::{
     collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path,
-    sync::Arc,
+    sync::Arc, time::Duration,
 };
 use thiserror::Error;
 
@@ -97,7 +99,8 @@ impl PodActor {
         let work = prepared(self.kit.clone(), self.object.clone(), self.uid.clone());
         ctx.spawn(work.into_actor(self).map(|prepared, pod, ctx| {
             match prepared {
-                Ok((prepared, warnings)) => {
+                Ok((prepared, renew_in, warnings)) => {
+                    pod.renew_tokens_in(renew_in, ctx);
                     pod.tell_what_is_not_done();
                     for warning in warnings {
                         pod.kit.events.warning(pod.key(), &pod.uid, "VolumeWarning", &warning);
@@ -141,7 +144,7 @@ async fn prepared(
     kit: Arc<Kit>,
     object: v1::Pod,
     uid: String,
-) -> Result<(Prepared, Vec<String>), PrepareError> {
+) -> Result<(Prepared, Option<Duration>, Vec<String>), PrepareError> {
     if !is_path_component(&uid) {
         return Err(PrepareError::Uid(uid));
     }
@@ -182,15 +185,12 @@ async fn prepared(
     let folder = kit.pods_folder.join(&uid);
     if kit.driver.is_hollow() {
         // The cluster is asked for all that the pod needs; none of it is put on this machine.
-        account::tokens(&kit, &object).await?;
+        let tokens = account::tokens(&kit, &object).await?;
         let (volumes, guest) = (BTreeMap::new(), guest::Given::default());
-        return Ok((Prepared { address, sandbox, volumes, guest, resolver: None }, Vec::new()));
+        let prepared = Prepared { address, sandbox, volumes, guest, resolver: None };
+        return Ok((prepared, tokens.replace_in, Vec::new()));
     }
     let guest = guest::credential(&kit, &object, &folder, address).await?;
-    let mut shown = serde_json::to_value(&object).unwrap_or_default();
-    shown["status"]["podIP"] = address.to_string().into();
-    shown["status"]["podIPs"] = serde_json::json!([{ "ip": address.to_string() }]);
-    shown["status"]["hostIP"] = kit.host.to_string().into();
     let wanted = spec.volumes.clone().unwrap_or_default();
     let is_claimed = |volume: &v1::Volume| {
         volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
@@ -225,18 +225,8 @@ async fn prepared(
         });
         placed = found.await??;
     }
-    let fs_group = spec.security_context.as_ref().and_then(|context| context.fs_group);
-    let from = volumes::Sources {
-        pod: shown,
-        allocatable: requests::list(&kit.allocatable)
-            .into_iter()
-            .map(|(name, amount)| (name, amount.0))
-            .collect(),
-        config_maps: fetched.config_maps,
-        secrets: fetched.secrets,
-        tokens: account::tokens(&kit, &object).await?,
-        fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
-    };
+    let tokens = account::tokens(&kit, &object).await?;
+    let from = filling(&kit, &object, address, fetched, &tokens);
     let volumes_folder = kit.volumes_folder();
     let (pod_spec, server, namespace) = (spec.clone(), kit.dns, sandbox.namespace.clone());
     let place = tasks::spawn_blocking(move || {
@@ -257,7 +247,8 @@ async fn prepared(
     let (volumes, resolver) =
         place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
     let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
-    Ok((Prepared { address, sandbox, volumes, guest, resolver }, warnings))
+    let prepared = Prepared { address, sandbox, volumes, guest, resolver };
+    Ok((prepared, tokens.replace_in, warnings))
 }
 
 /// What a pod says to the driver.

@@ -6,15 +6,15 @@
 
 use futures_util::future::BoxFuture;
 use impresario_client::tokens::{self, StoredToken, hash_token};
+use impresario_objects::CatchUp;
+use impresario_objects::accounts::ISSUER;
 use impresario_objects::may::{MASTERS, NODES, user_of_guest, user_of_node};
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use impresario_runtime::clock;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 use thiserror::Error;
-use tokio::sync::Mutex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The group of everybody who showed a good credential.
@@ -89,6 +89,36 @@ pub trait TokenReview: Send + Sync + 'static {
         &'a self,
         token: &'a str,
     ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>>;
+
+    /// The same, where it is shown to these audiences, and for which of them it is. A token that says nothing of
+    /// audiences is for the API.
+    fn review_for<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<(User, Vec<String>)>, AuthenticateError>> {
+        Box::pin(async move {
+            let api: Vec<String> = audiences.iter().filter(|it| *it == ISSUER).cloned().collect();
+            if api.is_empty() {
+                return Ok(None);
+            }
+            Ok(self.review(token).await?.map(|user| (user, api)))
+        })
+    }
+}
+
+/// Whom a token stands for that is shown to these audiences, and for which of them it is.
+pub async fn identify_for(
+    token: &str,
+    audiences: &[String],
+    tokens: &[Arc<dyn TokenReview>],
+) -> Result<(User, Vec<String>), AuthenticateError> {
+    for known in tokens {
+        if let Some((user, audiences)) = known.review_for(token, audiences).await? {
+            return Ok((user.authenticated(), audiences));
+        }
+    }
+    Err(AuthenticateError::Wrong("the bearer token is not known".into()))
 }
 
 /// Decides who asks: the token when there is one, else the certificate, else nobody.
@@ -242,20 +272,13 @@ impl TokenReview for HashedTokens {
 #[derive(Clone)]
 pub struct RegistryTokens {
     registry: RegistryHandle,
-    caught_up: Arc<Mutex<Option<CaughtUp>>>,
-}
-
-/// When this member was last known to have everything that was written before.
-#[derive(Clone)]
-struct CaughtUp {
-    since: Instant,
-    outcome: Result<(), AuthenticateError>,
+    caught_up: CatchUp,
 }
 
 impl RegistryTokens {
     /// Looks tokens up in this registry.
     pub fn new(registry: RegistryHandle) -> Self {
-        Self { registry, caught_up: Arc::default() }
+        Self { registry, caught_up: CatchUp::default() }
     }
 
     /// What is there under a key, as far as this member knows.
@@ -294,17 +317,8 @@ impl RegistryTokens {
 
     /// Waits until this member has everything that was written before the call.
     async fn catch_up(&self, key: &Key) -> Result<(), AuthenticateError> {
-        let asked = clock::now();
-        let mut last = self.caught_up.lock().await;
-        if let Some(known) = last.as_ref().filter(|known| known.since >= asked) {
-            return known.outcome.clone();
-        }
-        let since = clock::now();
-        let read = self.registry.get(key.clone(), Consistency::Linearizable).await;
-        let outcome =
-            read.map(drop).map_err(|error| AuthenticateError::Unavailable(error.to_string()));
-        *last = Some(CaughtUp { since, outcome: outcome.clone() });
-        outcome
+        let caught_up = self.caught_up.wait(&self.registry, key).await;
+        caught_up.map_err(AuthenticateError::Unavailable)
     }
 }
 

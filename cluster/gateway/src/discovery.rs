@@ -7,6 +7,7 @@ use crate::answer::{self, Body};
 use crate::call::Call;
 use crate::gateway::Gateway;
 use crate::negotiate::Media;
+use crate::oidc;
 use bytes::Bytes;
 use hyper::Response;
 use impresario_api::discovery::{self, Aggregated};
@@ -55,6 +56,8 @@ pub async fn path(gateway: &Gateway, call: &Call, path: &str) -> Result<Response
         ("/api", None) => document(call, &discovery::api_versions(&gateway.address())),
         ("/apis", None) => document(call, &discovery::api_group_list()),
         ("/version", _) => Ok(answer::json(200, &version(), call.pretty())),
+        (oidc::CONFIGURATION, _) => oidc::configuration(gateway),
+        (oidc::KEYS, _) => oidc::keys(gateway).await,
         ("/openapi/v2", _) => Ok(openapi_v2(call)),
         ("/openapi/v3", _) => document(call, &openapi::v3_index()),
         ("/healthz" | "/livez" | "/healthz/ping" | "/livez/ping", _) => Ok(answer::text(200, "ok")),
@@ -96,7 +99,16 @@ fn paths() -> Value {
             }
         }
     }
-    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+    for path in [
+        oidc::CONFIGURATION,
+        "/healthz",
+        "/livez",
+        oidc::KEYS,
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ] {
         paths.push(path.into());
     }
     json!({ "paths": paths })

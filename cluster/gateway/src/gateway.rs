@@ -16,6 +16,7 @@ use crate::trust;
 use crate::turns::{AllTurns, Turns};
 use crate::work::Work;
 use impresario_api::status::Status;
+use impresario_objects::accounts::Accounts;
 use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Refusals};
 use impresario_runtime::clock;
@@ -38,6 +39,7 @@ pub struct Gateway {
     turns: AllTurns,
     readiness: Readiness,
     refusals: Arc<Refusals>,
+    accounts: Option<Accounts>,
 }
 
 impl fmt::Debug for Gateway {
@@ -65,6 +67,7 @@ impl Gateway {
             limits,
             readiness: Readiness::default(),
             refusals: Arc::default(),
+            accounts: None,
         }
     }
 
@@ -78,6 +81,11 @@ impl Gateway {
     pub fn with_sessions(mut self, sessions: impl SessionSource) -> Self {
         self.sessions = Some(Arc::new(sessions));
         self
+    }
+
+    /// Makes tokens of service accounts by these, and knows them.
+    pub fn with_accounts(self, accounts: Accounts) -> Self {
+        Self { accounts: Some(accounts.clone()), ..self.with_tokens(accounts) }
     }
 
     /// Counts refusals here.
@@ -101,6 +109,14 @@ impl Gateway {
 
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    pub(crate) fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
+    }
+
+    pub(crate) fn tokens(&self) -> &[Arc<dyn TokenReview>] {
+        &self.tokens
     }
 
     pub(crate) fn roles(&self) -> &Roles {

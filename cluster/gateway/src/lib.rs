@@ -6,6 +6,7 @@
 //! itself is HTTP: who asks ([`authenticate`]), whether they may ([`authorize`]), and in which form
 //! they want the answer.
 
+mod account_tokens;
 mod aim;
 mod answer;
 mod brief;
@@ -19,6 +20,7 @@ mod invalid;
 mod limits;
 mod listed;
 mod negotiate;
+mod oidc;
 mod options;
 mod query;
 mod readiness;

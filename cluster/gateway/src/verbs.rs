@@ -11,6 +11,7 @@ pub mod read;
 pub mod review;
 pub mod scale;
 pub mod stream;
+pub mod token;
 pub mod watch;
 pub mod write;
 

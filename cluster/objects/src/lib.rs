@@ -13,12 +13,14 @@
 //! nothing is created in a namespace that is going or for which its quotas have no room; a conflict is redone a bounded number of times
 //! with growing pauses where the caller did not name a version, and told where they did.
 
+pub mod accounts;
 mod actor;
 mod address;
 mod admission;
 mod apply;
 mod bind;
 mod bound;
+mod catch_up;
 pub mod definitions;
 mod delete;
 pub mod events;
@@ -39,6 +41,7 @@ pub mod rbac;
 mod refusals;
 mod refuse;
 mod serving;
+mod signers;
 mod storage;
 mod webhooks;
 mod write;
@@ -46,6 +49,7 @@ mod write;
 pub use actor::ObjectsActor;
 pub use apply::Applying;
 pub use bound::Bindings;
+pub use catch_up::CatchUp;
 pub use expressions::Policies;
 pub use foundation::NAMESPACES;
 pub use impresario_api::admission::ServiceRanges;
@@ -145,7 +149,8 @@ impl Objects {
         Self { judge: Some(judge), ..self.clone() }
     }
 
-    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`]. And who
+    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`]. Who decides
+    /// about certificates must be allowed to by the role that says so of their signer. And who
     /// writes a policy must be able to read what it is given.
     pub fn guarded(&self, roles: Roles) -> Self {
         let asked = Some(roles.clone());
@@ -154,6 +159,7 @@ impl Objects {
                 return Ok(());
             }
             let asker = Asker { name: &options.user, groups: &options.groups };
+            signers::guard(&roles, asker, old, new)?;
             roles.guard(asker, old, new)
         }));
         Self { roles: asked, ..guarded }

@@ -10,6 +10,7 @@ use rcgen::{
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData,
 };
+use ring::hmac;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fmt, path::Path, time::Duration};
 
@@ -94,6 +95,17 @@ impl ClusterAuthority {
         fingerprint(&self.certificate)
     }
 
+    /// What only holders of the authority's key know, all of them alike, and a different thing for each purpose. It says
+    /// nothing of the key.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key.serialize_der());
+        let tag = hmac::sign(&key, purpose.as_bytes());
+        // A tag of HMAC-SHA256 has 32 bytes.
+        let mut secret = [0; 32];
+        secret.copy_from_slice(tag.as_ref());
+        secret
+    }
+
     /// A new key with a certificate for it. `sans` are DNS names and addresses that HTTPS clients will use.
     pub fn issue(
         &self,
@@ -119,6 +131,30 @@ impl ClusterAuthority {
         let request = CertificateSigningRequestParams::from_pem(csr_pem)
             .map_err(|error| PkiError::unusable("the signing request", error))?;
         Ok(self.sign(name, role, sans, validity, &request.public_key)?.pem())
+    }
+
+    /// A certificate that lets its holder be a client of the API, and is good for nothing else.
+    pub(super) fn sign_client(
+        &self,
+        name: &str,
+        organization: Option<&str>,
+        validity: Duration,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, PkiError> {
+        let unusable = |error| PkiError::unusable("the certificate", error);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(organization) = organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, validity);
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(unusable)?;
+        params.signed_by(key, &issuer).map_err(unusable)
     }
 
     fn sign(
@@ -233,6 +269,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn holders_of_the_key_know_the_same_secret_for_each_purpose() {
+        let authority = ClusterAuthority::create("west").unwrap();
+        let (certificate, key) = (authority.certificate_pem(), authority.key_pem());
+        let again = ClusterAuthority::from_pem(certificate, &key).unwrap();
+        assert_eq!(authority.secret("a"), again.secret("a"));
+        assert_ne!(authority.secret("a"), authority.secret("b"));
+        assert_ne!(authority.secret("a"), ClusterAuthority::create("west").unwrap().secret("a"));
+    }
 
     #[test]
     fn a_certificate_says_name_role_scope_and_cluster() {

@@ -6,7 +6,7 @@ use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, get, has, list, number, object_mut, remove, same, set, text};
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb, words};
+use crate::resource::{Column, Effect, FieldLabel, Resource, Rules, Subresource, Verb, words};
 use crate::rules::declared;
 use crate::status::Status;
 use crate::table::{NONE, age, human_duration, name};
@@ -50,6 +50,7 @@ pub fn resource() -> Resource {
     let kind = "CertificateSigningRequest";
     Resource {
         short_names: words(["csr"]),
+        effect: Effect::by("the signer of certificates for clients of the API"),
         namespaced: false,
         subresources: vec![
             Subresource::own("approval", &[Verb::Get, Verb::Patch, Verb::Update], kind),

@@ -9,7 +9,7 @@ pub const AUTHORIZATION: &str = "authorization.k8s.io";
 pub const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// The rows, in the order in which discovery lists them.
-static UNKEPT: LazyLock<[Row; 6]> = LazyLock::new(|| {
+static UNKEPT: LazyLock<[Row; 7]> = LazyLock::new(|| {
     [
         Resource::named("", "v1", "Binding", "bindings", "binding", "api.core.v1.Binding"),
         Resource {
@@ -21,6 +21,17 @@ static UNKEPT: LazyLock<[Row; 6]> = LazyLock::new(|| {
                 "selfsubjectreviews",
                 "selfsubjectreview",
                 "api.authentication.v1.SelfSubjectReview",
+            )
+        },
+        Resource {
+            namespaced: false,
+            ..Resource::named(
+                AUTHENTICATION,
+                "v1",
+                "TokenReview",
+                "tokenreviews",
+                "tokenreview",
+                "api.authentication.v1.TokenReview",
             )
         },
         Resource::named(

@@ -14,7 +14,7 @@ pub const AUTHORITY: &str = "authority";
 role! {
     /// The actor that signs certificates.
     pub AuthorityRole = "authority" {
-        asks: [CreateToken, RevokeToken, Join, Renew, IssueGuest, KeepAccountToken],
+        asks: [CreateToken, RevokeToken, Join, Renew, IssueGuest, KeepAccountToken, IssueAccountToken],
         streams: []
     }
 }
@@ -347,8 +347,44 @@ pub enum GuestError {
     },
 }
 
-/// A node asks that the token which it made for a pod stands for the pod's service account. The
-/// token itself never leaves the node's machine; it is worth nothing once the pod is gone.
+/// A node asks for a token of the service account of a pod that is bound to it. It is good for these
+/// audiences, for about so long, and ends with the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssueAccountToken {
+    /// The node that asks.
+    pub node: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// For whom it is to be; for the API where there is none.
+    pub audiences: Vec<String>,
+    /// For how many seconds it is to be good.
+    pub seconds: i64,
+}
+message!(IssueAccountToken => Result<AccountToken, AccountTokenError>, "authority.IssueAccountToken");
+
+/// A token of a pod's service account.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountToken {
+    /// The token.
+    pub token: String,
+    /// By when the pod needs another one, in seconds since 1970.
+    pub expires_unix_seconds: i64,
+}
+
+impl fmt::Debug for AccountToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountToken")
+            .field("expires_unix_seconds", &self.expires_unix_seconds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Of nodes of earlier versions: a node asks that the token which it made for a pod stands for the pod's service
+/// account. The token itself never leaves the node's machine; it is worth nothing once the pod is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepAccountToken {
     /// The node that asks.

@@ -2,9 +2,9 @@
 
 use crate::record::{Record, every};
 use impresario_client::protocol::authority::{
-    AccountTokenError, CreateToken, GuestCredential, GuestError, IssueGuest, Join, JoinError,
-    JoinRole, Joined, KeepAccountToken, Peer, Renew, RenewError, Renewed, RevokeToken,
-    TokenCreated, TokenError,
+    AccountToken, AccountTokenError, CreateToken, GuestCredential, GuestError, IssueAccountToken,
+    IssueGuest, Join, JoinError, JoinRole, Joined, KeepAccountToken, Peer, Renew, RenewError,
+    Renewed, RevokeToken, TokenCreated, TokenError,
 };
 use std::time::Duration;
 
@@ -117,6 +117,19 @@ pub fn record() -> Record {
                 uid: "u1".into(),
                 hash: "digest".into(),
             }],
-            [Ok(())].into_iter().chain(account_errors.map(Err)),
+            [Ok(())].into_iter().chain(account_errors.clone().map(Err)),
+        )
+        .ask(
+            [IssueAccountToken {
+                node: "n1".into(),
+                namespace: "ns".into(),
+                pod: "p".into(),
+                uid: "u1".into(),
+                audiences: vec!["vault".into()],
+                seconds: 3607,
+            }],
+            [Ok(AccountToken { token: "a.b.c".into(), expires_unix_seconds: 1_700_000_000 })]
+                .into_iter()
+                .chain(account_errors.map(Err)),
         )
 }

@@ -220,6 +220,9 @@ impl Gateway {
             ("" | "status" | "approval", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
             ("", Action::Watch) => verbs::watch::watch(self, &call).await,
+            ("", Action::Create) if resource.kind == "TokenReview" => {
+                verbs::token::review(self, &call).await
+            }
             ("", Action::Create) if !resource.is_kept => verbs::review::create(self, &call),
             ("", Action::Create) => verbs::write::create(self, &call).await,
             ("" | "status" | "approval", Action::Update) => verbs::write::update(self, &call).await,
@@ -236,6 +239,7 @@ impl Gateway {
             ("portforward", Action::Create) => verbs::stream::port_forward(self, &call).await,
             ("binding", Action::Create) => verbs::pod::bind(self, &call).await,
             ("eviction", Action::Create) => verbs::pod::evict(self, &call).await,
+            ("token", Action::Create) => verbs::token::create(self, &call).await,
             ("finalize", Action::Update) => verbs::namespace::finalize(self, &call).await,
             _ => Err(Status::method_not_allowed(resource, action.as_str())),
         }

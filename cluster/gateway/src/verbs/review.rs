@@ -1,6 +1,7 @@
 //! Questions about access: what is posted is answered, and nothing is kept of it.
 
 use super::show;
+use super::token::user_info;
 use crate::answer::{self, Body};
 use crate::authenticate::User;
 use crate::authorize::{asker, explain};
@@ -11,7 +12,7 @@ use crate::options;
 use hyper::Response;
 use impresario_api::status::{Cause, Status};
 use impresario_objects::rbac::{Asked, Asker, PolicyRule, Verdict, unread};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Answers a question.
 pub fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
@@ -51,21 +52,6 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
 fn texts(list: &Value) -> Vec<String> {
     let list = list.as_array().into_iter().flatten();
     list.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
-}
-
-fn user_info(user: &User) -> Value {
-    let mut info = Map::new();
-    info.insert("username".into(), user.name.clone().into());
-    if !user.uid.is_empty() {
-        info.insert("uid".into(), user.uid.clone().into());
-    }
-    if !user.groups.is_empty() {
-        info.insert("groups".into(), json!(user.groups));
-    }
-    if !user.extra.is_empty() {
-        info.insert("extra".into(), json!(user.extra));
-    }
-    info.into()
 }
 
 /// Everything that a user may do in a namespace.

@@ -14,6 +14,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
+use impresario_objects::accounts::Accounts;
 use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Policies, Reader, Refusals, Webhooks};
 use impresario_registry::MemoryRegistry;
@@ -117,6 +118,8 @@ impl Harness {
         let (policies, webhooks) = (Policies::follow(&reader), Webhooks::follow(&reader));
         let objects = objects.with_policies(policies).with_webhooks(webhooks);
         objects.lay_foundation(own.authority_pem(), 6443).await.unwrap();
+        let accounts =
+            Accounts::new(objects.registry().clone(), &authority.secret("test")).unwrap();
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));
         let refusals = Arc::new(Refusals::default());
@@ -127,6 +130,7 @@ impl Harness {
         let gateway = Gateway::new(objects.clone(), roles.clone(), Arc::new(Echo))
             .with_tokens(tokens)
             .with_sessions(mirror)
+            .with_accounts(accounts)
             .with_limits(limits)
             .with_refusals(refusals.clone());
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod accounts;
 mod applying;
 mod binding;
+mod certificates;
 mod evicting;
 mod expressions;
 mod harness;

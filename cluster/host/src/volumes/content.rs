@@ -35,7 +35,8 @@ pub(super) fn of(volume: &Volume, sources: &Sources) -> Result<Option<Payload>, 
                 fill.downward(source.items.as_deref().unwrap_or_default(), mode)?;
             }
             if let Some(source) = &source.service_account_token {
-                let token = sources.tokens.get(&source.path).ok_or_else(|| {
+                let place = (volume.name.clone(), source.path.clone());
+                let token = sources.tokens.get(&place).ok_or_else(|| {
                     fill.invalid(format!("there is no token for {}", source.path))
                 })?;
                 fill.add(&source.path, token.clone().into_bytes(), 0o600)?;

@@ -14,8 +14,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// The secrets of the pod's namespace that it names.
     pub secrets: BTreeMap<String, Secret>,
-    /// Tokens by the path at which a projection wants them.
-    pub tokens: BTreeMap<String, String>,
+    /// Tokens by the volume, and the path in it, at which a projection wants them.
+    pub tokens: BTreeMap<(String, String), String>,
     /// The group that volumes belong to, when the pod asks for one.
     pub fs_group: Option<u32>,
 }

@@ -28,6 +28,7 @@ use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::sessions::RuntimeSessions;
 use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettings};
+use impresario_objects::accounts::Accounts;
 use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::rbac::Roles;
@@ -180,12 +181,16 @@ impl Control {
             ObjectsActor::new(parts.clone())
         })?;
 
+        let signing = authority.clone();
+        let accounts =
+            Accounts::new(registry.clone(), &authority.secret("keys of service accounts"))?;
         let parts = AuthorityParts {
             authority,
             node: node.clone(),
             registry: registry.clone(),
             machine_lifetime: settings.certificate_lifetime,
             tokens_kept: Arc::default(),
+            accounts: accounts.clone(),
         };
         node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
             Authority::new(parts.clone())
@@ -199,6 +204,7 @@ impl Control {
         kinds.push(controllers::definitions::kind(&objects, &definitions, members_of(&member)));
         kinds.push(controllers::roles::kind(&objects, &roles, &definitions));
         kinds.push(controllers::quotas::kind(&objects));
+        kinds.extend(controllers::certificate_signer::kind(&view, &signing));
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);
@@ -206,6 +212,7 @@ impl Control {
         let logs = Arc::new(RuntimeLogs::new(node.clone()));
         let gateway = Gateway::new(objects.clone(), roles, logs)
             .with_sessions(RuntimeSessions::new(node.clone()))
+            .with_accounts(accounts)
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
         let departures = tasks::spawn(revoked::end_links_of_removed(&member, node.clone()));

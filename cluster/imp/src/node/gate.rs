@@ -13,7 +13,7 @@
 //! rules. A refusal is typed, counted, logged once by the runtime, and leaves everything as it was.
 
 use impresario_client::protocol::authority::{
-    CreateToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
+    CreateToken, IssueAccountToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
 };
 use impresario_client::protocol::{control, node, pod, scheduler, session, training};
 use impresario_objects::protocol as objects;
@@ -247,7 +247,7 @@ const WORKING: [&str; 4] =
     [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
-const OF_ITSELF: [&str; 7] = [
+const OF_ITSELF: [&str; 8] = [
     session::Input::NAME,
     control::Told::NAME,
     registry::Heartbeat::NAME,
@@ -255,6 +255,7 @@ const OF_ITSELF: [&str; 7] = [
     Renew::NAME,
     IssueGuest::NAME,
     KeepAccountToken::NAME,
+    IssueAccountToken::NAME,
 ];
 
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
@@ -283,6 +284,9 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
         return guest.node == name;
     }
     if let Some(token) = body.downcast_ref::<KeepAccountToken>() {
+        return token.node == name;
+    }
+    if let Some(token) = body.downcast_ref::<IssueAccountToken>() {
         return token.node == name;
     }
     false

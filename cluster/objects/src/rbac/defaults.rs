@@ -26,6 +26,9 @@ pub const LOOKS: &str = "impresario:viewers";
 /// The organization in the certificates of programs that use the SDK.
 pub const CLIENTS: &str = "impresario:client";
 
+/// The role of those who read who signs tokens of accounts, and with which keys; and its binding.
+const ISSUER_DISCOVERY: &str = "system:service-account-issuer-discovery";
+
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
 const ALL: &[&str] =
@@ -90,12 +93,24 @@ pub fn roles() -> Vec<Value> {
     let health = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
     let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
     let monitoring = ["/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*"];
+    let delegating = [
+        rule(&["create"], AUTHENTICATION, &["tokenreviews"]),
+        rule(&["create"], AUTHORIZATION, &["subjectaccessreviews"]),
+    ];
+    let issuer = [
+        "/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/",
+        "/openid/v1/jwks",
+        "/openid/v1/jwks/",
+    ];
     vec![
         role("cluster-admin", None, &[everything, all_urls]),
         role("system:basic-user", None, &basic),
         role("system:discovery", None, &[urls(&[&health[..], &discovery].concat())]),
         role("system:public-info-viewer", None, &[urls(&health)]),
         role("system:monitoring", None, &[urls(&monitoring)]),
+        role("system:auth-delegator", None, &delegating),
+        role(ISSUER_DISCOVERY, None, &[urls(&issuer)]),
         gathering("admin", None),
         gathering("edit", Some("admin")),
         gathering("view", Some("edit")),
@@ -122,6 +137,7 @@ pub fn bindings() -> Vec<Value> {
         of("system:discovery", &[authenticated]),
         of("system:public-info-viewer", &[authenticated, "system:unauthenticated"]),
         of("system:monitoring", &["system:monitoring"]),
+        of(ISSUER_DISCOVERY, &["system:serviceaccounts"]),
         of(LOOKS, &[VIEWERS, CLIENTS]),
     ]
 }

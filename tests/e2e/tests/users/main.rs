@@ -11,6 +11,7 @@ mod applying;
 mod bad_input;
 mod commands;
 mod controllers;
+mod credentials;
 mod cronjobs;
 mod daemonsets;
 mod definitions;

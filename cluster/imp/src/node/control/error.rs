@@ -2,6 +2,7 @@
 
 use crate::layout::{LayoutError, NodeDir};
 use impresario_gateway::{ListenError, TlsError};
+use impresario_objects::accounts::KeyError;
 use impresario_registry::member::StartError;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{NodeName, SpawnError};
@@ -45,6 +46,9 @@ pub enum ControlError {
     /// The API's address cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The keys of service accounts cannot be sealed.
+    #[error(transparent)]
+    Accounts(#[from] KeyError),
     /// An actor did not start.
     #[error(transparent)]
     Spawn(#[from] SpawnError),

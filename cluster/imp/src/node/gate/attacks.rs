@@ -9,6 +9,7 @@ use impresario_actors::authority::{Authority, AuthorityParts};
 use impresario_api::catalog::{find, find_kind};
 use impresario_api::resource::Row;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
+use impresario_objects::accounts::Accounts;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::rbac::Roles;
 use impresario_objects::{
@@ -77,6 +78,7 @@ impl Cluster {
             registry: member.handle(),
             machine_lifetime: Duration::from_hours(1),
             tokens_kept: Arc::default(),
+            accounts: Accounts::new(member.handle(), &[7; 32]).unwrap(),
         };
         node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
             Authority::new(parts.clone())

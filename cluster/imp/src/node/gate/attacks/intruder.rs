@@ -5,8 +5,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use impresario_api::status::{Reason, Status};
 use impresario_client::protocol::authority::{
-    AUTHORITY, AccountTokenError, AuthorityRole, GuestError, IssueGuest, JoinRole,
-    KeepAccountToken, Renew, RenewError,
+    AUTHORITY, AccountTokenError, AuthorityRole, GuestError, IssueAccountToken, IssueGuest,
+    JoinRole, KeepAccountToken, Renew, RenewError,
 };
 use impresario_objects::protocol::{self as objects, OBJECTS_ACTOR, ObjectsRole, Sender};
 use impresario_objects::{
@@ -396,6 +396,16 @@ impl Intruder {
             };
             let answer = authority.ask(token, LIMIT).await;
             self.asked(&format!("token of {pod} as {node}"), answer);
+            let token = IssueAccountToken {
+                node: node.clone(),
+                namespace: "default".into(),
+                pod: pod.into(),
+                uid: uid.clone(),
+                audiences: Vec::new(),
+                seconds: 3600,
+            };
+            let answer = authority.ask(token, LIMIT).await;
+            self.asked(&format!("signed token of {pod} as {node}"), answer);
             let guest = IssueGuest {
                 node: node.clone(),
                 namespace: "default".into(),
