@@ -6,6 +6,7 @@
 //! nothing is lost by a fail-over of the control plane.
 
 mod checkpoints;
+mod steps;
 
 use crate::training::link::Link;
 use crate::training::shards::Shards;
@@ -46,6 +47,8 @@ pub struct ParameterServer {
     link: Link,
     /// Shared with what writes checkpoints beside: held for no longer than a shard is copied.
     shards: Arc<Mutex<Shards>>,
+    /// Counts steps that were applied after all their parts had come.
+    stepped: watch::Sender<u64>,
     /// One order about checkpoints at a time.
     disk: Arc<tokio::sync::Mutex<()>>,
     reporting: bool,
@@ -66,7 +69,8 @@ impl ParameterServer {
         stopping: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let (pod_uid, shards, disk) = (pod_uid.to_owned(), Arc::default(), Arc::default());
-        Self { pod_uid, place, link, shards, disk, reporting: false, ended, stopping }
+        let stepped = watch::Sender::new(0);
+        Self { pod_uid, place, link, shards, stepped, disk, reporting: false, ended, stopping }
     }
 
     /// Whether the pod is being stopped and there is no job that would take the shards.
@@ -85,10 +89,11 @@ impl ParameterServer {
             return;
         }
         let (link, place, pod_uid) = (self.link.clone(), self.place.clone(), self.pod_uid.clone());
-        let (versions, held) = {
+        let (versions, held, epochs) = {
             let shards = self.shards.lock();
-            (shards.versions(), shards.held())
+            (shards.versions(), shards.held(), shards.epochs())
         };
+        let kept = self.shards.clone();
         let leaving = held.iter().filter(|shard| shard.leaving.is_some());
         let leaving: BTreeSet<u32> = leaving.map(|shard| shard.range.shard).collect();
         let talk = async move {
@@ -102,6 +107,11 @@ impl ParameterServer {
                 };
                 match link.ask(JOB_PATIENCE, report).await {
                     Ok(Ok(order)) => {
+                        // At once: what the job says is of the shards that were here when it was asked.
+                        let mut shards = kept.lock();
+                        shards.settle(order.settled, &epochs);
+                        shards.left_behind(order.elsewhere.clone());
+                        drop(shards);
                         link.refresh(&pod_uid).await;
                         return order;
                     }
@@ -144,10 +154,6 @@ impl ParameterServer {
         };
         context.spawn(talk.into_actor(self).map(|order, this, _| {
             this.reporting = false;
-            let mut shards = this.shards.lock();
-            shards.settle(order.settled);
-            shards.left_behind(order.elsewhere);
-            drop(shards);
             if !order.wanted {
                 this.ended.send_replace(true);
             }

@@ -5,6 +5,8 @@
 //! it does so after the batch in hand. Its latest copy of the parameters is what a parameter
 //! server that dies is replaced from.
 
+mod steps;
+
 use crate::training::data_plan;
 use crate::training::link::Link;
 use crate::training::model::{Evaluation, Model, ModelError};
@@ -227,6 +229,7 @@ impl Bench {
         let mut report = self.empty_report();
         let mut failures = 0;
         let mut order_of = (u64::MAX, Arc::new(Vec::new()));
+        let mut hand = None;
         loop {
             report.activation = self.link.activation();
             report.map_epoch = self.shards.epoch();
@@ -268,11 +271,7 @@ impl Bench {
                             report.returned.push(batch.step);
                             continue;
                         }
-                        if order_of.0 != batch.epoch {
-                            let order =
-                                data_plan::order(self.facts.seed, batch.epoch, self.facts.samples);
-                            order_of = (batch.epoch, Arc::new(order));
-                        }
+                        self.order_of(&mut order_of, batch.epoch);
                         match self.train(batch, order_of.1.clone()).await {
                             Ok(progress) => {
                                 failures = 0;
@@ -290,7 +289,41 @@ impl Bench {
                         }
                     }
                 }
+                Order::Parts { batch, parts, of } => {
+                    self.order_of(&mut order_of, batch.epoch);
+                    let order = order_of.1.clone();
+                    let computed = self.compute(&mut hand, batch, &parts, of, order).await;
+                    match computed {
+                        Ok(()) => {}
+                        // Whoever did it cannot tell of it any more.
+                        Err(TrainerError::Shards(ShardError::Past { .. })) => {
+                            report.done.push(Self::done_by_others(&batch));
+                        }
+                        Err(error) => {
+                            is_passing(error, &mut failures)?;
+                            report.returned.push(batch.step);
+                        }
+                    }
+                }
             }
+            if let Some(parts) = &mut hand {
+                match self.bring(parts).await {
+                    Ok(None) => {}
+                    Ok(Some(progress)) => {
+                        (hand, failures) = (None, 0);
+                        report.done.push(progress);
+                    }
+                    Err(error) => is_passing(error, &mut failures)?,
+                }
+            }
+        }
+    }
+
+    /// The order of this epoch's samples, made once.
+    fn order_of(&self, known: &mut (u64, Arc<Vec<u64>>), epoch: u64) {
+        if known.0 != epoch {
+            let order = data_plan::order(self.facts.seed, epoch, self.facts.samples);
+            *known = (epoch, Arc::new(order));
         }
     }
 
@@ -402,6 +435,19 @@ impl Bench {
             break;
         }
         Ok(provided)
+    }
+}
+
+/// Whether the next try may mend it; too many in a row are an end.
+fn is_passing(error: TrainerError, failures: &mut u32) -> Result<(), TrainerError> {
+    match error {
+        TrainerError::Shards(ShardError::Rejoin) => Ok(()),
+        TrainerError::Shards(error) if *failures < FAILURES => {
+            tracing::warn!(%error, "handing parts of a step back");
+            *failures += 1;
+            Ok(())
+        }
+        error => Err(error),
     }
 }
 

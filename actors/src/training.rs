@@ -5,7 +5,9 @@
 pub mod checkpoint;
 pub mod data_plan;
 pub mod export;
+pub mod gathering;
 pub mod guest;
+pub mod in_hand;
 pub mod link;
 pub mod model;
 pub mod optimizer;

@@ -364,12 +364,17 @@ impl TrainingJob {
             return;
         }
         self.writing = true;
+        if status[RESTORING] != true {
+            // From now on it may say that no longer.
+            self.state.restoring_is_told(false);
+        }
         let (write, ends) = (self.desk.write_status(status.clone()), self.state.ended());
         context.spawn(write.into_actor(self).map(move |outcome, this, _| {
             this.writing = false;
             match outcome {
                 Ok(()) => {
                     this.succeeded();
+                    this.state.restoring_is_told(status[RESTORING] == true);
                     this.confirmed = this.confirmed.max(now);
                     if ends {
                         this.state.end_is_written(clock::now());

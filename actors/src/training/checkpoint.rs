@@ -27,6 +27,7 @@ use safetensors::SafeTensors;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tensors::{numbers, refused, sha256, sha256_of, unreadable};
 
 /// How the folder of a complete one begins.
@@ -35,6 +36,8 @@ const COMPLETE: &str = "checkpoint-";
 const SAVING: &str = ".saving-";
 /// And of one that is being removed.
 const REMOVING: &str = ".removing-";
+/// One that was begun so long ago is completed no more: that is given up within hours.
+const FORGOTTEN: Duration = Duration::from_hours(48);
 /// So many that cannot be used are told of.
 const MOST_REFUSED: usize = 8;
 
@@ -136,8 +139,7 @@ pub fn commit(order: &CommitCheckpoint) -> Result<Committed, CheckpointError> {
     let unix_seconds = clock::timestamp().as_second();
     let manifest = Manifest::new(&order.job, &order.uid, unix_seconds, &order.model, &order.saved);
     let path = temporary.join(MANIFEST);
-    let text =
-        serde_json::to_vec_pretty(&manifest).map_err(|error| unusable(&path, error.to_string()))?;
+    let text = manifest.to_text().map_err(|why| unusable(&path, why))?;
     let write = || -> io::Result<()> {
         let mut file = File::create(&path)?;
         io::Write::write_all(&mut file, &text)?;
@@ -197,16 +199,27 @@ fn remove_old(folder: &Path, uid: &str, keep: u32) -> Result<(), CheckpointError
 fn remove_left(folder: &Path, uid: &str, activation: u64) -> Result<(), CheckpointError> {
     let ours = format!("{SAVING}{uid}-{activation:016x}-");
     let (saving, removing) = (format!("{SAVING}{uid}-"), format!("{REMOVING}{uid}-"));
+    let mut failed = None;
     for entry in fs::read_dir(folder).map_err(refused(folder))? {
         let entry = entry.map_err(refused(folder))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let is_left = name.starts_with(&saving) && !name.starts_with(&ours);
-        if is_left || name.starts_with(&removing) {
-            fs::remove_dir_all(entry.path()).map_err(refused(&entry.path()))?;
+        if is_left || name.starts_with(&removing) || is_forgotten(&name, &entry) {
+            let removed = fs::remove_dir_all(entry.path()).map_err(refused(&entry.path()));
+            failed = removed.err().or(failed);
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+/// Whether nobody can be writing there any more, whosever it is: a job that is deleted cleans up nothing.
+fn is_forgotten(name: &str, entry: &fs::DirEntry) -> bool {
+    let changed = || entry.metadata().and_then(|metadata| metadata.modified());
+    let age = || {
+        changed().ok().and_then(|at| SystemTime::from(clock::timestamp()).duration_since(at).ok())
+    };
+    name.starts_with(SAVING) && age().is_some_and(|age| age > FORGOTTEN)
 }
 
 /// The newest checkpoint in a folder that the job can go on from.
@@ -215,7 +228,10 @@ pub fn look(order: &LookForCheckpoint) -> Result<Looked, CheckpointError> {
     if let Some(uid) = &order.uid {
         check_part(uid)?;
         fs::create_dir_all(folder).map_err(refused(folder))?;
-        remove_left(folder, uid, order.activation)?;
+        if let Err(error) = remove_left(folder, uid, order.activation) {
+            // Somebody reads there, or may remove what this one may not: it takes room, and nothing else.
+            tracing::warn!(%error, "what earlier activations left half done is still there");
+        }
     }
     let mut found = complete_ones(folder)?;
     let last = found.first().map_or(0, |(number, ..)| *number);

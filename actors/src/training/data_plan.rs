@@ -27,6 +27,21 @@ pub fn mix(seed: u64, number: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// Into how many parts a batch is cut where it is to be so many: none is empty.
+pub fn parts_of(batch: &Batch, wanted: u32) -> u32 {
+    u32::try_from(batch.length).unwrap_or(u32::MAX).min(wanted).max(1)
+}
+
+/// One part of a batch that is cut into so many.
+pub fn part(batch: &Batch, part: u32, of: u32) -> Batch {
+    let at = |part: u32| {
+        let share = u128::from(batch.length) * u128::from(part.min(of)) / u128::from(of.max(1));
+        u64::try_from(share).unwrap_or(batch.length)
+    };
+    let (first, end) = (at(part), at(part.saturating_add(1)));
+    Batch { start: batch.start.saturating_add(first), length: end - first, ..*batch }
+}
+
 /// What is done, in work and to do.
 #[derive(Debug, Clone)]
 pub struct DataPlan {
@@ -251,6 +266,19 @@ mod tests {
                 samples_seen.sort_unstable();
                 prop_assert_eq!(samples_seen, (0..samples).collect::<Vec<_>>(), "epoch {}", epoch);
             }
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_are_the_batch() {
+        for (length, wanted) in [(8, 4), (7, 3), (2, 5), (1, 1), (64, 1_024)] {
+            let batch = Batch { step: 3, epoch: 0, start: 40, length };
+            let of = parts_of(&batch, wanted);
+            let parts: Vec<Batch> = (0..of).map(|number| part(&batch, number, of)).collect();
+            assert!(parts.iter().all(|one| one.length > 0 && one.step == 3), "{parts:?}");
+            let samples: Vec<u64> =
+                parts.iter().flat_map(|one| one.start..one.start + one.length).collect();
+            assert_eq!(samples, (40..40 + length).collect::<Vec<_>>());
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Exported {
     pub tensors: usize,
     /// Parameters in them.
     pub parameters: u64,
+    /// Steps that are in all of them.
+    pub step: u64,
     /// The file's length.
     pub bytes: u64,
     /// And its SHA-256, in hexadecimal.
@@ -52,15 +54,18 @@ pub enum ExportError {
     SameName(String),
 }
 
-/// Writes the parameters of the checkpoint in `folder`, whose manifest has this hash, as one file. The file is there
+/// Writes the parameters of the checkpoint in `folder`, whose manifest has this hash if one is known, as one file. The file is there
 /// when it is complete, or not at all; one shard at a time is in memory.
 pub fn export(
     folder: &Path,
-    sha256: &str,
+    sha256: Option<&str>,
     values: Values,
     file: &Path,
 ) -> Result<Exported, ExportError> {
-    let manifest = open(folder, sha256)?;
+    let manifest = match sha256 {
+        Some(sha256) => open(folder, sha256)?,
+        None => Manifest::read(folder)?.0,
+    };
     let mut names = BTreeSet::from(["__metadata__"]);
     if let Some((name, _)) = manifest.blocks.iter().find(|(name, _)| !names.insert(name)) {
         return Err(ExportError::SameName(name.clone()));
@@ -80,7 +85,8 @@ pub fn export(
         let _ = fs::remove_file(&temporary);
     })?;
     let parameters = manifest.blocks.iter().map(|(_, length)| length).sum();
-    Ok(Exported { tensors: manifest.blocks.len(), parameters, bytes, sha256 })
+    let (tensors, step) = (manifest.blocks.len(), manifest.step);
+    Ok(Exported { tensors, parameters, step, bytes, sha256 })
 }
 
 fn write(

@@ -16,7 +16,7 @@ pub fn fresh(
 ) -> ShardState {
     let second = match optimizer {
         OptimizerKind::Momentum { .. } => Vec::new(),
-        OptimizerKind::Adam { .. } => vec![0.0; values.len()],
+        OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => vec![0.0; values.len()],
     };
     let (average, first) = (values.clone(), vec![0.0; values.len()]);
     ShardState {
@@ -41,7 +41,7 @@ pub fn misfit(state: &ShardState) -> Option<&'static str> {
     let numbers = |values: &[f32]| values.len() == length && values.iter().all(|v| v.is_finite());
     let second = match state.optimizer {
         OptimizerKind::Momentum { .. } => state.second.is_empty(),
-        OptimizerKind::Adam { .. } => numbers(&state.second),
+        OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => numbers(&state.second),
     };
     [
         ("range", range),
@@ -69,6 +69,12 @@ pub fn is_rule(optimizer: &OptimizerKind) -> bool {
         OptimizerKind::Adam { rate, decay, beta1, beta2 } => {
             amount(rate) && amount(decay) && part(beta1) && part(beta2)
         }
+        OptimizerKind::AdamW { rate, decay, beta1, beta2, weight_decay } => {
+            let moments = part(beta1) && part(beta2);
+            // A step never takes away more of a value than there is.
+            let weights = amount(weight_decay) && (rate * weight_decay) <= 1.0;
+            amount(rate) && amount(decay) && moments && weights
+        }
     }
 }
 
@@ -76,7 +82,6 @@ pub fn is_rule(optimizer: &OptimizerKind) -> bool {
 /// so that one bad batch cannot poison the parameters; nor does a step that is too large for numbers
 /// change anything.
 pub fn apply(state: &mut ShardState, gradient: &[f32]) {
-    let clean = |value: f32| if value.is_finite() { value } else { 0.0 };
     let done = state.version as f32;
     state.version += 1;
     state.memory_steps += 1;
@@ -94,29 +99,45 @@ pub fn apply(state: &mut ShardState, gradient: &[f32]) {
             }
         }
         OptimizerKind::Adam { rate, decay, beta1, beta2 } => {
-            let rate = rate / (1.0 + decay * done);
-            let steps = i32::try_from(state.memory_steps).unwrap_or(i32::MAX);
-            let unbias1 = 1.0 / (1.0 - beta1.powi(steps));
-            let unbias2 = 1.0 / (1.0 - beta2.powi(steps));
-            let moments = state.first.iter_mut().zip(&mut state.second);
-            for ((value, (mean, square)), slope) in
-                state.values.iter_mut().zip(moments).zip(gradient)
-            {
-                let slope = clean(*slope);
-                let next_mean = beta1 * *mean + (1.0 - beta1) * slope;
-                let next_square = beta2 * *square + (1.0 - beta2) * slope * slope;
-                let next =
-                    *value - rate * (next_mean * unbias1) / ((next_square * unbias2).sqrt() + 1e-8);
-                if next.is_finite() && next_mean.is_finite() && next_square.is_finite() {
-                    (*mean, *square, *value) = (next_mean, next_square, next);
-                }
-            }
+            adam(state, gradient, rate / (1.0 + decay * done), [beta1, beta2], 0.0);
+        }
+        OptimizerKind::AdamW { rate, decay, beta1, beta2, weight_decay } => {
+            adam(state, gradient, rate / (1.0 + decay * done), [beta1, beta2], weight_decay);
         }
     }
     let keep = (1.0 - 1.0 / state.version as f32).min(KEEP);
     for (mean, value) in state.average.iter_mut().zip(&state.values) {
         *mean = *mean * keep + value * (1.0 - keep);
     }
+}
+
+fn adam(
+    state: &mut ShardState,
+    gradient: &[f32],
+    rate: f32,
+    [beta1, beta2]: [f32; 2],
+    weight_decay: f32,
+) {
+    let steps = i32::try_from(state.memory_steps).unwrap_or(i32::MAX);
+    let unbias1 = 1.0 / (1.0 - beta1.powi(steps));
+    let unbias2 = 1.0 / (1.0 - beta2.powi(steps));
+    let kept = 1.0 - rate * weight_decay;
+    let moments = state.first.iter_mut().zip(&mut state.second);
+    for ((value, (mean, square)), slope) in state.values.iter_mut().zip(moments).zip(gradient) {
+        let slope = clean(*slope);
+        let next_mean = beta1 * *mean + (1.0 - beta1) * slope;
+        let next_square = beta2 * *square + (1.0 - beta2) * slope * slope;
+        let step = rate * (next_mean * unbias1) / ((next_square * unbias2).sqrt() + 1e-8);
+        let next = *value * kept - step;
+        if next.is_finite() && next_mean.is_finite() && next_square.is_finite() {
+            (*mean, *square, *value) = (next_mean, next_square, next);
+        }
+    }
+}
+
+/// What is no number counts as nothing.
+fn clean(value: f32) -> f32 {
+    if value.is_finite() { value } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -142,6 +163,28 @@ mod tests {
             let close = |values: &[f32]| values.iter().all(|x| (x - 1.0).abs() < 0.05);
             assert!(close(&state.values) && close(&state.average), "{optimizer:?}: {state:?}");
         }
+    }
+
+    #[test]
+    fn weights_decay_beside_the_gradient_and_not_with_it() {
+        let (rate, decay, beta1, beta2, weight_decay) = (0.1, 0.0, 0.9, 0.99, 0.5);
+        let with = OptimizerKind::AdamW { rate, decay, beta1, beta2, weight_decay };
+        let mut state = shard(with, vec![2.0, -4.0]);
+        apply(&mut state, &[0.0, 0.0]);
+        assert_eq!(state.values, [1.9, -3.8], "without a gradient, each by the same part");
+        // Without decay it is Adam, bit for bit.
+        let mut plain = shard(OptimizerKind::Adam { rate, decay, beta1, beta2 }, vec![2.0, -4.0]);
+        let none = OptimizerKind::AdamW { rate, decay, beta1, beta2, weight_decay: 0.0 };
+        let mut same = shard(none, vec![2.0, -4.0]);
+        for _ in 0..50 {
+            let slope: Vec<f32> = plain.values.iter().map(|x| 2.0 * (x - 1.0)).collect();
+            apply(&mut plain, &slope);
+            apply(&mut same, &slope);
+        }
+        assert_eq!(plain.values, same.values);
+        assert!(misfit(&shard(none, vec![2.0])).is_none());
+        let too_much = OptimizerKind::AdamW { rate, decay, beta1, beta2, weight_decay: 11.0 };
+        assert!(is_rule(&with) && !is_rule(&too_much));
     }
 
     #[test]

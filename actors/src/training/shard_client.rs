@@ -4,10 +4,12 @@
 //! for in the job's newest map. A push is sent again until every shard has acknowledged it, which
 //! does no harm: a shard applies each step once.
 
+mod steps;
+
 use super::link::Link;
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
-    Applied, CurrentMap, ParameterServerRole, Place, Pull, Pulled, Push, Pushed, ShardMap,
+    Applied, CurrentMap, ParameterServerRole, Place, Pull, PullAt, Pulled, Push, Pushed, ShardMap,
 };
 use impresario_runtime::{AskError, Backoff, random};
 use parking_lot::Mutex;
@@ -65,12 +67,27 @@ pub enum ShardError {
         /// What went wrong last.
         cause: String,
     },
+    /// The step that was to be computed has been applied everywhere meanwhile.
+    #[error("step {step} has been applied by others: ask for the next")]
+    Past {
+        /// The step.
+        step: u64,
+    },
     /// Gradient and shard have different lengths.
     #[error("a gradient does not fit shard {shard}: give all members one image")]
     Misfit {
         /// Which shard.
         shard: u32,
     },
+}
+
+/// Which values are pulled.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// Those of now, or their running mean.
+    Newest { averaged: bool },
+    /// Those with every step below this one, and not this one.
+    At(u64),
 }
 
 /// Where the parameters are.
@@ -224,6 +241,19 @@ impl ShardClient {
 
     /// All parameters, or their running mean.
     pub async fn pull(&self, averaged: bool) -> Result<Snapshot, ShardError> {
+        self.pull_wanted(Wanted::Newest { averaged }).await
+    }
+
+    /// All parameters as everybody has them who computes a part of this step.
+    pub async fn pull_at(&self, step: u64) -> Result<Snapshot, ShardError> {
+        let snapshot = self.pull_wanted(Wanted::At(step)).await?;
+        if snapshot.shards.values().all(|(_, applied)| applied.contains(step)) {
+            return Err(ShardError::Past { step });
+        }
+        Ok(snapshot)
+    }
+
+    async fn pull_wanted(&self, wanted: Wanted) -> Result<Snapshot, ShardError> {
         let mut search = Search::new();
         if self.map.lock().shards.is_empty() {
             self.look_up().await?;
@@ -238,7 +268,14 @@ impl ShardClient {
         while !left.is_empty() {
             let asks = self.by_place(&left).into_iter().map(|(place, shards)| {
                 let server = self.link.node().actor::<ParameterServerRole>(place.path);
-                server.ask(Pull { shards, averaged }, ANSWER)
+                async move {
+                    match wanted {
+                        Wanted::Newest { averaged } => {
+                            server.ask(Pull { shards, averaged }, ANSWER).await
+                        }
+                        Wanted::At(step) => server.ask(PullAt { step, shards }, ANSWER).await,
+                    }
+                }
             });
             for pulled in search.answers(join_all(asks).await) {
                 match pulled {
@@ -248,6 +285,11 @@ impl ShardClient {
                             (range.start as usize, (range.start + range.length) as usize);
                         if values.len() != end - start {
                             return Err(ShardError::Misfit { shard });
+                        }
+                        // One that came anew lacks steps until the job has settled them.
+                        let lacks = |step: u64| applied.first_missing() < step;
+                        if matches!(wanted, Wanted::At(step) if lacks(step)) {
+                            continue;
                         }
                         snapshot.values[start..end].copy_from_slice(&values);
                         snapshot.shards.insert(shard, (version, applied));

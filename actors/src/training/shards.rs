@@ -10,6 +10,9 @@
 //! `Leaving` its state does not change, so that what arrives at the other server is what was left
 //! here. Orders older than the shard's latest are refused.
 
+mod parts;
+
+use super::gathering::Beside;
 use super::optimizer;
 use impresario_client::protocol::training::{
     Elsewhere, HandoverError, HeldShard, Place, Pulled, Pushed, ShardState,
@@ -22,7 +25,11 @@ const STEPS_AHEAD: u64 = 1 << 20;
 
 /// The shards of one parameter server.
 #[derive(Debug, Default)]
-pub struct Shards(BTreeMap<u32, Slot>);
+pub struct Shards {
+    slots: BTreeMap<u32, Slot>,
+    /// What there is of a shard besides its state, while trainers compute each step together.
+    beside: BTreeMap<u32, Beside>,
+}
 
 #[derive(Debug)]
 enum Slot {
@@ -44,7 +51,7 @@ impl Slot {
 impl Shards {
     /// Values for a trainer or an evaluation. A shard that is leaving can still be read.
     pub fn pull(&self, shard: u32, averaged: bool) -> Pulled {
-        match self.0.get(&shard) {
+        match self.slots.get(&shard) {
             Some(Slot::Serving { state, .. } | Slot::Leaving { state, .. }) => Pulled::Values {
                 shard,
                 version: state.version,
@@ -60,7 +67,7 @@ impl Shards {
 
     /// A shard as it is, for a checkpoint. One that is leaving does not change any more.
     pub fn copy(&self, shard: u32) -> Option<ShardState> {
-        match self.0.get(&shard)? {
+        match self.slots.get(&shard)? {
             Slot::Serving { state, .. } | Slot::Leaving { state, .. } => Some(state.clone()),
             Slot::Moved { .. } => None,
         }
@@ -68,7 +75,7 @@ impl Shards {
 
     /// Applies a gradient once.
     pub fn push(&mut self, step: u64, shard: u32, gradient: &[f32]) -> Pushed {
-        match self.0.get_mut(&shard) {
+        match self.slots.get_mut(&shard) {
             Some(Slot::Serving { state, .. }) => {
                 if gradient.len() != state.values.len() {
                     return Pushed::Misfit { expected: state.values.len() as u64 };
@@ -96,7 +103,7 @@ impl Shards {
         to: &Place,
         epoch: u64,
     ) -> Result<Option<ShardState>, HandoverError> {
-        let slot = self.0.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
+        let slot = self.slots.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
         let current = slot.epoch();
         let (slot, outcome) = match slot {
             Slot::Serving { state, .. } if epoch > current => {
@@ -116,13 +123,13 @@ impl Shards {
             }
             other => (other, Err(HandoverError::Stale { shard, current })),
         };
-        self.0.insert(shard, slot);
+        self.slots.insert(shard, slot);
         outcome
     }
 
     /// The receiver has confirmed the move that was started with this epoch.
     pub fn moved(&mut self, shard: u32, epoch: u64) {
-        if let Some(slot) = self.0.get_mut(&shard)
+        if let Some(slot) = self.slots.get_mut(&shard)
             && let Slot::Leaving { epoch: started, to, .. } = slot
             && *started == epoch
         {
@@ -133,7 +140,7 @@ impl Shards {
     /// Another serves these since: what is here is old, and whoever comes is sent there.
     pub fn left_behind(&mut self, elsewhere: Vec<Elsewhere>) {
         for Elsewhere { shard, epoch, to } in elsewhere {
-            let Some(slot) = self.0.get_mut(&shard) else { continue };
+            let Some(slot) = self.slots.get_mut(&shard) else { continue };
             let is_old = match &*slot {
                 Slot::Serving { epoch: own, .. } => *own < epoch,
                 // It has arrived there, and only the answer was lost.
@@ -148,10 +155,18 @@ impl Shards {
         }
     }
 
-    /// Every step below this counts as applied from now on: the job is done with it.
-    pub fn settle(&mut self, below: u64) {
-        for slot in self.0.values_mut() {
-            if let Slot::Serving { state, .. } = slot {
+    /// The epoch in which each shard came here.
+    pub fn epochs(&self) -> BTreeMap<u32, u64> {
+        self.slots.iter().map(|(shard, slot)| (*shard, slot.epoch())).collect()
+    }
+
+    /// Every step below this counts as applied from now on: the job is done with it. Only in shards that have been here
+    /// since these epochs: the job said it before it heard of the others, which may be of an earlier time.
+    pub fn settle(&mut self, below: u64, since: &BTreeMap<u32, u64>) {
+        for (shard, slot) in &mut self.slots {
+            if let Slot::Serving { state, epoch } = slot
+                && since.get(shard) == Some(epoch)
+            {
                 state.applied.settle(below);
             }
         }
@@ -163,13 +178,14 @@ impl Shards {
         if let Some(field) = optimizer::misfit(&state) {
             return Err(HandoverError::Invalid { shard, field: field.to_owned() });
         }
-        match self.0.get(&shard) {
+        match self.slots.get(&shard) {
             Some(Slot::Serving { epoch: current, .. }) if *current == epoch => Ok(()),
             Some(slot) if slot.epoch() >= epoch => {
                 Err(HandoverError::Stale { shard, current: slot.epoch() })
             }
             _ => {
-                self.0.insert(shard, Slot::Serving { epoch, state });
+                self.beside.remove(&shard);
+                self.slots.insert(shard, Slot::Serving { epoch, state });
                 Ok(())
             }
         }
@@ -177,7 +193,7 @@ impl Shards {
 
     /// Serves a shard again whose receiver is gone.
     pub fn keep(&mut self, shard: u32, epoch: u64) -> Result<(), HandoverError> {
-        let slot = self.0.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
+        let slot = self.slots.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
         let current = slot.epoch();
         let (slot, outcome) = match slot {
             Slot::Leaving { state, .. } if epoch > current => {
@@ -189,13 +205,13 @@ impl Shards {
             moved @ Slot::Moved { .. } => (moved, Err(HandoverError::NotHere { shard })),
             other => (other, Err(HandoverError::Stale { shard, current })),
         };
-        self.0.insert(shard, slot);
+        self.slots.insert(shard, slot);
         outcome
     }
 
     /// What is served here, for a job whose actor has moved.
     pub fn held(&self) -> Vec<HeldShard> {
-        self.0.values().filter_map(Slot::held).collect()
+        self.slots.values().filter_map(Slot::held).collect()
     }
 
     /// Gradients applied to each shard that is served here.
@@ -228,7 +244,7 @@ mod tests {
     use impresario_runtime::ActorPath;
     use proptest::prelude::*;
 
-    fn place(name: &str) -> Place {
+    pub(super) fn place(name: &str) -> Place {
         Place {
             path: ActorPath::new(name, "parameterserver/x"),
             address: ([127, 0, 0, 1], 1).into(),
@@ -291,9 +307,22 @@ mod tests {
         assert!(shards.held().is_empty());
         shards.accept(1, zero()).unwrap();
         assert_eq!(shards.push(u64::MAX, 0, &[1.0]), Pushed::Moving);
-        shards.settle(1 << 40);
+        shards.settle(1 << 40, &shards.epochs());
         assert_eq!(shards.push((1 << 40) + 3, 0, &[1.0]), Pushed::Applied { version: 1 });
         assert_eq!(shards.push(5, 0, &[1.0]), Pushed::Already { version: 1 });
+    }
+
+    #[test]
+    fn what_the_job_said_before_a_shard_was_taken_back_settles_nothing_of_it() {
+        let mut shards = Shards::default();
+        shards.accept(1, zero()).unwrap();
+        let reported = shards.epochs();
+        // All is taken from a checkpoint while the answer is on its way.
+        shards.accept(5, zero()).unwrap();
+        shards.settle(1_000, &reported);
+        assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Applied { version: 1 });
+        shards.settle(1_000, &shards.epochs());
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Already { version: 1 });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What an earlier activation of the job's actor left in the object.
 
 use impresario_client::protocol::training::{Applied, Checkpoint, Member, Size};
+use impresario_runtime::clock;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct Earlier {
     pub checkpoint: Option<Checkpoint>,
     /// Whether it was taking the whole model from a checkpoint: what members have may be a part of it.
     pub restoring: bool,
+    /// How old the newest checkpoint is.
+    pub checkpoint_age: Duration,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
 }
@@ -64,6 +67,12 @@ fn checkpoint_in(object: &Value) -> Option<Checkpoint> {
     })
 }
 
+/// How long ago it was written; nothing where clocks disagree.
+fn age(checkpoint: &Checkpoint) -> Duration {
+    let seconds = clock::timestamp().as_second().saturating_sub(checkpoint.unix_seconds);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
 impl Earlier {
     /// Reads the object.
     pub fn read(job: &Value) -> Self {
@@ -73,6 +82,7 @@ impl Earlier {
             let (parameter_servers, trainers) = (count("parameterServers")?, count("trainers")?);
             Some(Size { parameter_servers, trainers })
         };
+        let checkpoint = checkpoint_in(&status["lastCheckpoint"]);
         let events = status["scaleEvents"].as_array().cloned().unwrap_or_default();
         Self {
             ended: match status["phase"].as_str() {
@@ -99,7 +109,8 @@ impl Earlier {
                     Some((member, Duration::from_secs(status[field].as_u64()?)))
                 })
                 .collect(),
-            checkpoint: checkpoint_in(&status["lastCheckpoint"]),
+            checkpoint_age: checkpoint.as_ref().map_or(Duration::ZERO, age),
+            checkpoint,
             restoring: status[RESTORING] == true,
             status: status.clone(),
         }

@@ -3,7 +3,7 @@
 use super::spec::StopRule;
 use crate::auction::{in_hall, model_of};
 use impresario_auction::loss_curve::{self, LossCurve};
-use impresario_auction::speed::{self, Measured};
+use impresario_auction::speed::{self, Measured, Speed};
 use impresario_client::protocol::training::{Evaluated, Progress, Size, SpeedModel};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -52,6 +52,10 @@ pub struct ProgressBook {
     /// What changes of size cost: mean and variance, the latest counting most.
     rescale: Option<(f64, f64)>,
     gradient_square: f64,
+    /// Samples in one step of all trainers, if they compute each together.
+    batch: Option<u64>,
+    /// Of the latest step: its number, losses as often as there were samples, and samples.
+    latest: (u64, f64, u64),
 }
 
 impl ProgressBook {
@@ -69,6 +73,7 @@ impl ProgressBook {
             }
             let at = self.losses.partition_point(|(step, _)| *step < progress.step);
             self.losses.insert(at, (progress.step, loss));
+            self.latest = (progress.step, loss * progress.samples as f64, progress.samples);
         }
         let seconds = f64::from(progress.seconds);
         self.batch_seconds =
@@ -106,6 +111,36 @@ impl ProgressBook {
                 }
                 None => self.curves.clear(),
             }
+        }
+    }
+
+    /// Trainers compute each step together, of so many samples.
+    pub fn is_synchronous(&mut self, batch: u64) {
+        self.batch = Some(batch);
+    }
+
+    /// Another trainer tells of its part of a step that is done.
+    pub fn joins(&mut self, progress: &Progress) {
+        let (step, sum, samples) = &mut self.latest;
+        let Some(loss) = progress.loss.map(f64::from).filter(|_| *step == progress.step) else {
+            return;
+        };
+        *sum += loss * progress.samples as f64;
+        *samples = samples.saturating_add(progress.samples);
+        let mean = *sum / (*samples).max(1) as f64;
+        let at = self.losses.partition_point(|(step, _)| *step < progress.step);
+        if let Some((step, known)) = self.losses.get_mut(at)
+            && *step == progress.step
+        {
+            *known = mean;
+        }
+    }
+
+    /// The model of speed that fits this job's way to train.
+    fn fitted(&self) -> Speed {
+        match self.batch {
+            Some(batch) => speed::fit_synchronous(&self.measured, batch as f64),
+            None => speed::fit_asynchronous(&self.measured),
         }
     }
 
@@ -202,7 +237,7 @@ impl ProgressBook {
     /// Relative standard deviation of what the model says of the sizes that were measured. One size alone is
     /// met exactly and says nothing of others.
     pub fn speed_uncertainty(&self) -> f64 {
-        let speed = speed::fit_asynchronous(&self.measured);
+        let speed = self.fitted();
         let few = if self.measured.len() < 2 { ONE_SIZE_UNCERTAINTY } else { 0.0 };
         speed::error_on(&speed, &self.measured).max(few)
     }
@@ -211,9 +246,16 @@ impl ProgressBook {
     pub fn speed_model(&self) -> SpeedModel {
         match self.batch_seconds {
             Some(seconds) if self.measured.is_empty() => {
-                SpeedModel::Asynchronous { a: [seconds, 0.0, 0.0, 0.0] }
+                let first = match self.batch.map(|batch| batch.max(1) as f64) {
+                    None => Speed::Asynchronous { a: [seconds, 0.0, 0.0, 0.0] },
+                    Some(batch) => {
+                        let all = seconds * f64::from(self.size.trainers.max(1));
+                        Speed::Synchronous { batch, a: [all / batch, 0.0, 0.0, 0.0, 0.0] }
+                    }
+                };
+                model_of(first)
             }
-            _ => model_of(speed::fit_asynchronous(&self.measured)),
+            _ => model_of(self.fitted()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a TrainingJob object asks for, in types.
 
+use crate::training::gathering::MOST_PARTS;
 use impresario_api::quantity;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{Member, Size};
@@ -7,12 +8,27 @@ use serde_json::Value;
 use std::time::Duration;
 use thiserror::Error;
 
+/// How far trainers may be apart where a job with bounded staleness says nothing.
+const STALENESS: u32 = 3;
+
 /// How gradients come together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Each trainer's gradient is applied as it comes.
     #[default]
     Asynchronous,
+    /// The same, and no trainer is ahead of the slowest by more batches.
+    BoundedStaleness {
+        /// So many.
+        most: u64,
+    },
+    /// Trainers compute each step together.
+    Synchronous {
+        /// So many trainers compute what others have not finished.
+        backup: u32,
+        /// Into how many parts each step's batch is cut.
+        parts: u32,
+    },
 }
 
 /// When a job is done. The first that is met counts.
@@ -91,7 +107,7 @@ pub struct Spec {
 #[non_exhaustive]
 pub enum SpecError {
     /// A mode that is not served.
-    #[error("mode {mode:?} is not served: use `async`")]
+    #[error("mode {mode:?} is not served: use `async`, `boundedStaleness` or `sync`")]
     Mode {
         /// The mode.
         mode: String,
@@ -108,8 +124,17 @@ impl Spec {
     /// Reads the object.
     pub fn read(object: &Value) -> Result<Self, SpecError> {
         let spec = &object["spec"];
+        let count = |field: &str| spec[field].as_u64().and_then(|count| u32::try_from(count).ok());
+        let trainer = Role::read(&spec["trainer"], "spec.trainer")?;
         let mode = match spec["mode"].as_str().unwrap_or("async") {
             "async" => Mode::Asynchronous,
+            "boundedStaleness" => Mode::BoundedStaleness {
+                most: u64::from(count("maxStaleness").unwrap_or(STALENESS)),
+            },
+            "sync" => Mode::Synchronous {
+                backup: count("backupTrainers").unwrap_or(0),
+                parts: count("batchParts").unwrap_or(trainer.max).clamp(1, MOST_PARTS),
+            },
             other => return Err(SpecError::Mode { mode: other.to_owned() }),
         };
         let stop = &spec["stop"];
@@ -119,7 +144,7 @@ impl Spec {
         Ok(Self {
             mode,
             parameter_server: Role::read(&spec["parameterServer"], "spec.parameterServer")?,
-            trainer: Role::read(&spec["trainer"], "spec.trainer")?,
+            trainer,
             stop: StopRule {
                 epochs: stop["epochs"].as_u64(),
                 target_loss: stop["targetLoss"].as_f64(),

@@ -12,6 +12,7 @@
 //! ```
 //! A few moves of shards are under way at a time. Everything may be repeated.
 
+mod barrier;
 mod check;
 mod checkpoints;
 mod copies;
@@ -22,6 +23,8 @@ mod restoring;
 mod savings;
 mod shards;
 mod sizing;
+mod staleness;
+mod together;
 mod told;
 mod unstarted;
 mod work;
@@ -31,6 +34,7 @@ use super::pods::Seen;
 use super::progress::ProgressBook;
 use super::spec::Spec;
 use crate::training::data_plan::DataPlan;
+use barrier::Barrier;
 use epochs::first_epoch;
 use expected::Expected;
 use impresario_client::protocol::training::{
@@ -224,6 +228,10 @@ struct Joined {
     lacks: BTreeMap<u32, Instant>,
     /// When a trainer was given the batches that it has not reported yet.
     given: Option<Instant>,
+    /// And which steps they are of.
+    steps: BTreeSet<u64>,
+    /// How many batches it has done, from where the slowest was when it came.
+    batches: u64,
     /// Orders to provide shards that failed in a row.
     failures: u32,
 }
@@ -292,6 +300,10 @@ pub struct State {
     end_written: Option<Instant>,
     facts: Option<ModelFacts>,
     plan: Option<DataPlan>,
+    /// The plan was begun anew, or taken from a checkpoint: what trainers have done of the one before does not count.
+    only_own: bool,
+    /// The step that trainers compute together.
+    barrier: Option<Barrier>,
     recalled: Option<u64>,
     recalled_samples: u64,
     recalled_loss: Option<f64>,
@@ -372,6 +384,8 @@ impl State {
             end_written: None,
             facts: None,
             plan: None,
+            only_own: false,
+            barrier: None,
             recalled: None,
             recalled_samples: 0,
             recalled_loss: None,
@@ -436,7 +450,9 @@ impl State {
         self.savings.saved_steps = earlier.checkpoint.as_ref().map_or(0, |one| one.step);
         self.savings.newest.clone_from(&earlier.checkpoint);
         // What was taken from a checkpoint in part is taken again: how far it was says nothing.
-        self.savings.whole = earlier.restoring;
+        (self.savings.whole, self.savings.whole_told) = (earlier.restoring, earlier.restoring);
+        self.only_own = earlier.restoring;
+        self.savings.saved_ago = earlier.checkpoint_age;
         if earlier.steps > 0 && !earlier.restoring {
             self.recalled = Some(earlier.steps);
             self.recalled_samples = earlier.samples;

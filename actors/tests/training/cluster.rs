@@ -103,6 +103,11 @@ impl Cluster {
 
     /// The same, of a job that saves what it learns.
     pub async fn start_saving(max: Size, epochs: u64, learns: Learns, checkpoint: Value) -> Self {
+        Self::start_with(max, epochs, learns, json!({ "checkpoint": checkpoint })).await
+    }
+
+    /// The same, of a job with these fields of its spec.
+    pub async fn start_with(max: Size, epochs: u64, learns: Learns, fields: Value) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
         let sans = ["127.0.0.1".to_owned()];
         let (mut nodes, heard) = (Vec::new(), watch::Sender::new(None));
@@ -126,16 +131,18 @@ impl Cluster {
         });
         let template = json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } });
         let role = |max: u32| json!({ "min": 1, "max": max, "template": template });
-        let job = json!({
+        let mut job = json!({
             "metadata": { "name": "line", "namespace": "default", "uid": JOB },
             "spec": {
                 "mode": "async",
                 "parameterServer": role(max.parameter_servers),
                 "trainer": role(max.trainers),
                 "stop": { "epochs": epochs },
-                "checkpoint": checkpoint,
             },
         });
+        for (field, value) in fields.as_object().unwrap() {
+            job["spec"][field] = value.clone();
+        }
         let mut cluster = Self { nodes, pods, job, running: Vec::new(), lease: 0 };
         cluster.activate(0, false);
         // What the auction does first: it grants the minimum.

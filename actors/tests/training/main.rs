@@ -6,6 +6,7 @@
 mod checkpoints;
 mod cluster;
 mod line;
+mod modes;
 mod orders;
 
 use cluster::{Cluster, Learns};

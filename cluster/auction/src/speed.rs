@@ -45,6 +45,20 @@ pub fn fit_asynchronous(measured: &Measured) -> Speed {
     Speed::Asynchronous { a }
 }
 
+/// The model of a job whose trainers compute each step together, of so many samples.
+#[must_use]
+pub fn fit_synchronous(measured: &Measured, batch: f64) -> Speed {
+    let batch = batch.max(1.0);
+    let rows: Vec<_> = usable(measured)
+        .map(|(p, w, speed)| ([batch / w, 1.0, w / p, w, p].map(|term| term * speed), 1.0))
+        .collect();
+    let mut a = nnls::solve(&rows);
+    if a.iter().all(|value| *value <= 0.0) {
+        a[0] = 1.0 / batch;
+    }
+    Speed::Synchronous { batch, a }
+}
+
 /// Relative standard deviation of what the model says of the sizes that were measured: the root mean square of
 /// the logarithm of predicted over measured.
 #[must_use]
@@ -105,6 +119,24 @@ mod tests {
                 (model.steps_per_second(size(p, w)), truth.steps_per_second(size(p, w)));
             assert!((seen / real - 1.0).abs() < 0.02, "{p},{w}: {seen} for {real}");
         }
+    }
+
+    #[test]
+    fn a_few_sizes_predict_the_others_of_a_job_that_computes_each_step_together() {
+        let truth = Speed::Synchronous { batch: 64.0, a: [0.01, 0.02, 0.005, 0.004, 0.001] };
+        let sizes = [(1, 1), (1, 2), (2, 2), (1, 4), (2, 4), (4, 4), (1, 8)];
+        let measured = sizes.map(|(p, w)| (size(p, w), truth.steps_per_second(size(p, w))));
+        let model = fit_synchronous(&measured.into(), 64.0);
+        for (p, w) in [(3, 3), (4, 8), (2, 6)] {
+            let (seen, real) =
+                (model.steps_per_second(size(p, w)), truth.steps_per_second(size(p, w)));
+            assert!((seen / real - 1.0).abs() < 0.02, "{p},{w}: {seen} for {real}");
+        }
+        let first = fit_synchronous(&[(size(1, 1), 8.0)].into(), 64.0);
+        assert!(
+            (first.steps_per_second(size(1, 2)) - 16.0).abs() < 1e-6,
+            "it finds out by growing"
+        );
     }
 
     #[test]

@@ -151,6 +151,19 @@ impl Manifest {
         Ok((manifest, sha256(&text)))
     }
 
+    /// As it is written. One that would not be read again is not written either.
+    pub(super) fn to_text(&self) -> Result<Vec<u8>, String> {
+        self.within(MOST_BYTES)
+    }
+
+    fn within(&self, most: u64) -> Result<Vec<u8>, String> {
+        let text = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        if text.len() as u64 > most {
+            return Err(format!("it would have {} bytes of at most {most}", text.len()));
+        }
+        Ok(text)
+    }
+
     /// Whether it is whole in itself.
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
@@ -204,5 +217,33 @@ impl Manifest {
             bytes: self.shards.iter().map(|shard| shard.bytes).sum(),
             unix_seconds: self.unix_seconds,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_would_not_be_read_again_is_not_written() {
+        let optimizer = OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum: 0.0 };
+        let (blocks, samples, batch, seed) = (vec![("w".into(), 1)], 8, 8, 1);
+        let model = ModelFacts { blocks, samples, batch, optimizer, seed };
+        let mut applied = Applied::default();
+        for step in 0..100 {
+            applied.insert(2 * step + 1);
+        }
+        let range = ShardRange { shard: 0, start: 0, length: 1 };
+        let (sha256, memory_steps, version, bytes) = ("0f".repeat(32), 0, 0, 9);
+        let saved = SavedShard { range, version, applied, memory_steps, bytes, sha256 };
+        let manifest = Manifest::new("ns/j", "u", 0, &model, &[saved]);
+        let text = manifest.to_text().unwrap();
+        let length = text.len() as u64;
+        assert!(
+            text.iter().filter(|byte| **byte == b'\n').count() == 0,
+            "a line for each step is long"
+        );
+        assert!(manifest.within(length).is_ok());
+        assert!(manifest.within(length - 1).unwrap_err().contains("bytes"));
     }
 }

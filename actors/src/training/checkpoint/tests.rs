@@ -272,7 +272,7 @@ fn an_exported_model_has_its_tensors_by_name_as_other_programs_read_them() {
     let saved = save(folder.path(), 1, 5);
     let file = folder.path().join("model.safetensors");
     for values in [Values::Average, Values::Latest] {
-        let exported = export(Path::new(&saved.path), &saved.sha256, values, &file).unwrap();
+        let exported = export(Path::new(&saved.path), Some(&saved.sha256), values, &file).unwrap();
         let bytes = fs::read(&file).unwrap();
         assert_eq!((exported.tensors, exported.parameters), (2, 5));
         assert_eq!((exported.bytes, exported.sha256), (bytes.len() as u64, sha256(&bytes)));
@@ -295,8 +295,49 @@ fn an_export_of_what_was_changed_leaves_the_file_as_it_was() {
     let file = folder.path().join("model.safetensors");
     fs::write(&file, "before").unwrap();
     flip(&Path::new(&saved.path).join("shard-00001.safetensors"), true);
-    export(Path::new(&saved.path), &saved.sha256, Values::Latest, &file).unwrap_err();
+    export(Path::new(&saved.path), Some(&saved.sha256), Values::Latest, &file).unwrap_err();
     assert_eq!(fs::read(&file).unwrap(), b"before");
     let left = ["checkpoint-00000001-u-1", "model.safetensors"];
     assert_eq!(names(folder.path()), left, "nothing half written is left");
+}
+
+#[test]
+fn what_jobs_left_that_are_gone_is_removed_and_what_cannot_be_is_in_nobodys_way() {
+    let folder = TempDir::new().unwrap();
+    let newest = save(folder.path(), 1, 5);
+    let left = |name: &str, hours: u64| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let at = SystemTime::now() - Duration::from_hours(hours);
+        File::open(&path).unwrap().set_modified(at).unwrap();
+        path
+    };
+    let forgotten = left(".saving-another-0000000000000001-3", 72);
+    let written = left(".saving-another-0000000000000002-3", 1);
+    // It is none that can be removed as one.
+    fs::write(folder.path().join(".saving-u-1-0000000000000003-9"), "").unwrap();
+    let order = LookForCheckpoint {
+        lease: 1,
+        folder: folder.path().display().to_string(),
+        uid: Some(UID.into()),
+        activation: 7,
+        verify: true,
+        model: model(),
+        ranges: RANGES.into(),
+    };
+    assert_eq!(look(&order).unwrap().newest.map(|one| one.path), Some(newest.path));
+    assert_eq!((forgotten.exists(), written.exists()), (false, true));
+}
+
+#[test]
+fn a_checkpoint_that_nobody_knows_of_is_exported_as_its_manifest_says() {
+    let folder = TempDir::new().unwrap();
+    let saved = save(folder.path(), 1, 5);
+    let (of, file) = (Path::new(&saved.path), folder.path().join("model.safetensors"));
+    assert_eq!(export(of, None, Values::Latest, &file).unwrap().step, 5);
+    let shard = of.join(file_of(1));
+    let mut bytes = fs::read(&shard).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    export(of, None, Values::Latest, &file).unwrap_err();
 }

@@ -170,9 +170,12 @@ impl State {
         ensure(step < horizon, "done.step", || format!("step {step} was not given out"))?;
         if let Some(plan) = &self.plan {
             let length = plan.batch(step).length;
-            ensure(progress.samples == length, "done.samples", || {
-                format!("step {step} has {length} samples")
-            })?;
+            // Of a step that trainers compute together each has a part.
+            let fits = match self.is_synchronous() {
+                true => (1..=length).contains(&progress.samples),
+                false => progress.samples == length,
+            };
+            ensure(fits, "done.samples", || format!("step {step} has {length} samples"))?;
         }
         let is_number = |value: Option<f32>| value.is_none_or(f32::is_finite);
         ensure(is_number(progress.loss), "done.loss", || "it is not a number".to_owned())?;

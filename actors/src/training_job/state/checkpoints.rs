@@ -306,6 +306,7 @@ impl State {
         }
         self.savings.succeeded();
         self.savings.last = Some(saving.number);
+        self.savings.forget_found();
         self.savings.is_newest(&committed.checkpoint, now);
         if let Some(why) = committed.left_over {
             let message = format!("older checkpoints could not be removed: {}", shortened(&why));

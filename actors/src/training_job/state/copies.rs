@@ -32,6 +32,9 @@ impl State {
             // The parts that these were to replace the rest of are gone as well: it is decided anew.
             (self.initial_values, self.savings.restoring) = (false, None);
         }
+        if !missing {
+            self.savings.forget_found();
+        }
         let decided = self.initial_values || self.savings.restoring.is_some();
         if self.steps() == 0 || decided || !missing || !nobody_has {
             return;

@@ -184,6 +184,8 @@ impl State {
             kept: BTreeMap::new(),
             lacks: BTreeMap::new(),
             given: None,
+            steps: BTreeSet::new(),
+            batches: 0,
             failures: 0,
         };
         let was_absent = self.absent.remove(&join.pod_uid).is_some();
@@ -207,6 +209,7 @@ impl State {
         let in_order = joined.stopped || joined.leaving || self.over();
         match joined.member {
             Member::Trainer => {
+                self.leaves_barrier(uid);
                 let batches = self.plan.as_mut().map_or(0, |plan| plan.abandon(uid));
                 if !in_order {
                     self.note_loss(whole, "a trainer", now);

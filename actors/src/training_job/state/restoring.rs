@@ -112,7 +112,8 @@ impl State {
         let message = format!("from {}, with step {}", found.path, found.step);
         self.remark(false, "Resumed", message);
         self.savings.is_newest(&found, now);
-        (self.savings.restoring, self.savings.whole) = (Some(found), true);
+        self.savings.restoring = Some(found);
+        self.savings.takes_whole();
     }
 
     /// Nobody has a copy of what is missing. Whether a checkpoint has, or may have: it is looked for, and what is
@@ -147,7 +148,8 @@ impl State {
             if let Some(plan) = &mut self.plan {
                 plan.resume(found.done.clone());
             }
-            (self.savings.begun, self.savings.whole) = (true, true);
+            self.savings.begun = true;
+            self.savings.takes_whole();
             let message = format!(
                 "all parameter servers and every trainer's copy are gone: the job goes on from {}, \
                  with step {}; that cost {lost} steps",
@@ -165,6 +167,7 @@ impl State {
         // What members have from before is not of this plan: they join again.
         self.activation = self.activation.wrapping_add(1).max(1);
         self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
+        (self.only_own, self.barrier) = (true, None);
         self.recalled = None;
         (self.recalled_loss, self.recalled_accuracy) = (None, None);
         self.claims.clear();
@@ -234,6 +237,17 @@ impl State {
     /// Whether all shards are to come from one checkpoint, and some have not yet.
     pub fn is_restored(&self) -> bool {
         self.savings.whole
+    }
+
+    /// The object says this of whether all shards are being taken from one checkpoint. Before it says so none is taken:
+    /// another activation would go on with what it finds, which may be a part of it.
+    pub fn restoring_is_told(&mut self, told: bool) {
+        self.savings.whole_told = told;
+    }
+
+    /// Whether shards may not be taken from the checkpoint yet, since the object does not say that they are.
+    pub(super) fn is_restoring_untold(&self) -> bool {
+        self.savings.whole && !self.savings.whole_told
     }
 
     /// Whether this order is about the checkpoint that shards are taken from now.

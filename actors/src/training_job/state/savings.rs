@@ -87,10 +87,14 @@ pub(super) struct Savings {
     /// All shards are to come from one checkpoint, and some have not yet: what members have from before is of other
     /// parameters, and does not count until all are there.
     pub(super) whole: bool,
+    /// Whether the object says so.
+    pub(super) whole_told: bool,
     pub(super) saving: Option<Saving>,
     /// When the newest was completed, and at which step.
     pub(super) saved_at: Option<Instant>,
     pub(super) saved_steps: u64,
+    /// How old the newest was when this activation began, where an earlier one had written it.
+    pub(super) saved_ago: Duration,
     failures: u32,
     again: Option<Instant>,
     /// What is in the way, while something is.
@@ -120,7 +124,10 @@ impl Savings {
         now: Instant,
     ) -> bool {
         let more = steps.saturating_sub(self.saved_steps);
-        let waited = now.duration_since(self.saved_at.unwrap_or(began));
+        let waited = self.saved_at.map_or_else(
+            || now.duration_since(began).saturating_add(self.saved_ago),
+            |at| now.duration_since(at),
+        );
         let by_steps = rule.interval_steps.is_some_and(|interval| more >= interval);
         let by_time = rule.interval.is_some_and(|interval| waited >= interval);
         self.finishing.is_some() || more > 0 && (by_steps || by_time)
@@ -153,6 +160,18 @@ impl Savings {
         self.again = Some(now + PAUSES.wait(self.failures, jitter));
         self.failures = self.failures.saturating_add(1);
         false
+    }
+
+    /// All shards are to come from one checkpoint from now on.
+    pub(super) fn takes_whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// What was found for a loss that has mended itself is not kept: by the next one there are newer ones.
+    pub(super) fn forget_found(&mut self) {
+        if self.begun && matches!(self.search, Search::Done(_)) {
+            self.search = Search::Idle;
+        }
     }
 
     /// Another checkpoint is the newest.

@@ -353,7 +353,7 @@ impl State {
             .filter(|(_, one)| one.member == Member::ParameterServer && !one.leaving)
             .map(|(uid, _)| uid)
             .collect();
-        if servers.is_empty() || !self.reunited(now) {
+        if servers.is_empty() || !self.reunited(now) || self.is_restoring_untold() {
             return Vec::new();
         }
         // Shards that are on their way somewhere first.

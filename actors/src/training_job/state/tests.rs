@@ -10,6 +10,7 @@ use impresario_runtime::{ActorPath, clock};
 use serde_json::json;
 use std::time::Duration;
 
+mod barrier;
 mod checkpoints;
 mod copies;
 mod endings;

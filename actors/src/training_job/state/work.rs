@@ -4,8 +4,8 @@ use super::membership::LATEST;
 use super::{Evaluation, Holder, Phase, State, Task};
 use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{
-    Batch, Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport,
-    Work,
+    Batch, Doing, NextWork, Order, Progress, ReportError, ServerOrder, ServerReport, ShardMap,
+    TrainerReport, Work,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ const LONG_EVALUATIONS: u32 = 5;
 /// But not before.
 const LONG_EVALUATION: Duration = Duration::from_mins(1);
 /// Batches that have not come by then are given to another trainer as well: a step counts once, whoever does it.
-const OVERDUE: Duration = Duration::from_secs(10);
+pub(super) const OVERDUE: Duration = Duration::from_secs(10);
 /// But not before so many times what they usually take.
-const OVERDUE_BATCHES: u32 = 8;
+pub(super) const OVERDUE_BATCHES: u32 = 8;
 /// A trainer that is at one thing for longer is taken to hang, however alive it is. Its pod is replaced by one that is
 /// given twice the time: nobody can know how long an evaluation or the first batch takes.
 const STALLED: Duration = Duration::from_mins(15);
@@ -125,7 +125,9 @@ impl State {
         joined.doing = Doing::Waiting;
         joined.stalled = None;
         joined.map_epoch = asked.map_epoch;
+        joined.batches = joined.batches.saturating_add(asked.done.len() as u64);
         joined.given = None;
+        let given = std::mem::take(&mut joined.steps);
         // Who computes gradients has pulled what it computes them from.
         joined.no_copy &= asked.done.is_empty();
         if let Some(last) = asked.done.last() {
@@ -140,18 +142,25 @@ impl State {
         if let Some(took) = first {
             self.has_been_at(Task::Batch, took);
         }
+        let is_own = |step: u64| given.contains(&step) || self.holds_parts_of(uid, step);
+        let counts = |progress: &&Progress| !self.only_own || is_own(progress.step);
+        let done: Vec<Progress> = asked.done.iter().filter(counts).copied().collect();
+        let together = self.is_synchronous();
         if let Some(plan) = &mut self.plan {
-            for progress in &asked.done {
+            for progress in &done {
                 self.given_again.remove(&progress.step);
                 if plan.finish(progress.step) {
                     self.failures = 0;
                     self.replace_after = None;
                     self.book.step(progress, now);
+                } else if together {
+                    self.book.joins(progress);
                 }
             }
             // Who asks has nothing in hand: what else it was given never reached it.
             plan.abandon(uid);
         }
+        self.asks_at_barrier(asked);
         let asked_for = self.evaluating.take_if(|one| one.trainer == *uid);
         let mut reached = false;
         if let Some(asked_for) = asked_for {
@@ -202,8 +211,12 @@ impl State {
         map: &ShardMap,
         now: Instant,
     ) -> Order {
-        if leaving || self.dismisses() {
+        if self.dismisses() || leaving && !self.holds_parts(uid) {
             return Order::Stop;
+        }
+        if leaving {
+            // Not amid a step: what it has pushed may have to be pushed again.
+            return Order::Wait { milliseconds: 20 };
         }
         if self.ended() || self.is_finishing() {
             // Those who could end the job again wait until its object says that it has ended.
@@ -220,7 +233,7 @@ impl State {
         // What is evaluated for the last time, and saved, is what all shards have: a gradient that came meanwhile would
         // be in some of them.
         let may = if self.final_evaluation { self.is_at_rest() } else { due && self.steps() > 0 };
-        if self.evaluating.is_none() && may {
+        if self.evaluating.is_none() && may && !self.holds_parts(uid) {
             let last = self.final_evaluation;
             self.evaluations += 1;
             let number = self.evaluations;
@@ -228,8 +241,14 @@ impl State {
                 Some(Evaluation { number, trainer: uid.to_owned(), since: now, last });
             return Order::Evaluate { number };
         }
+        if self.is_synchronous() {
+            return self.order_at_barrier(uid, now);
+        }
         let again = self.overdue_batches(uid, now);
         if !again.is_empty() {
+            if let Some(joined) = self.joined.get_mut(uid) {
+                joined.steps = again.iter().map(|batch| batch.step).collect();
+            }
             return Order::Train(again);
         }
         if self.final_evaluation {
@@ -238,22 +257,31 @@ impl State {
         let limit =
             (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
         let trainers = self.size().trainers.max(1) as usize;
+        let limit = match self.may_take(uid, limit as usize) {
+            Ok(limit) => limit,
+            Err(wait) => return wait,
+        };
         let Some(plan) = &mut self.plan else { return Order::Wait { milliseconds: 50 } };
         // Towards the end the rest is shared out, so that nobody waits long for the last batch.
         let rest =
             plan.total().map_or(usize::MAX, |total| (total.saturating_sub(plan.done())) as usize);
-        let batches = plan.take(uid, (limit as usize).min(rest.div_ceil(2 * trainers)).max(1));
+        let batches = plan.take(uid, limit.min(rest.div_ceil(2 * trainers)).max(1));
         if batches.is_empty() {
             return Order::Wait { milliseconds: 20 };
         }
         if let Some(joined) = self.joined.get_mut(uid) {
             joined.given = Some(now);
+            joined.steps = batches.iter().map(|batch| batch.step).collect();
         }
         if self.phase == Phase::Pending {
-            self.phase = Phase::Running;
-            self.remark(false, "Started", "the first trainer has begun".to_owned());
+            self.begins_running();
         }
         Order::Train(batches)
+    }
+
+    pub(super) fn begins_running(&mut self) {
+        self.phase = Phase::Running;
+        self.remark(false, "Started", "the first trainer has begun".to_owned());
     }
 
     /// Whether no trainer has a batch in hand.

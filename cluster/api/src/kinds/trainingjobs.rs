@@ -20,7 +20,17 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How gradients come together. A mode that nobody would serve is refused here, not left waiting.
-pub const MODES: &[&str] = &["async"];
+pub const MODES: &[&str] = &["async", "boundedStaleness", "sync"];
+/// The fields that one mode alone has, and the least and the most of each.
+const OF_MODES: [(&str, &str, std::ops::RangeInclusive<i64>); 3] = [
+    ("boundedStaleness", "maxStaleness", 0..=1_000_000),
+    ("sync", "backupTrainers", 0..=MOST_MEMBERS - 1),
+    ("sync", "batchParts", 1..=MOST_PARTS),
+];
+/// The most parts of a step's batch.
+const MOST_PARTS: i64 = 1_024;
+/// How far apart trainers may be where a job with bounded staleness says nothing.
+const STALENESS: i64 = 3;
 const ROLES: [&str; 2] = ["parameterServer", "trainer"];
 /// The most pods of one role: as many as fit twice over on the largest cluster that is meant, 5,000 nodes.
 const MOST_MEMBERS: i64 = 10_000;
@@ -98,6 +108,16 @@ fn default_job(job: &mut Value) {
             template::default_template(pod_template);
         }
     }
+    let mode = text(spec, "mode").to_owned();
+    if mode == "boundedStaleness" {
+        default(spec, "maxStaleness", STALENESS);
+    }
+    if mode == "sync" {
+        default(spec, "backupTrainers", 0);
+        // As many as may ever compute at a time; what a step is does not change with their number.
+        let most = number(spec, "trainer.max").unwrap_or(1);
+        default(spec, "batchParts", most.clamp(1, MOST_PARTS));
+    }
 }
 
 fn validate(job: &Value) -> Vec<Cause> {
@@ -109,9 +129,13 @@ fn validate(job: &Value) -> Vec<Cause> {
     if !has(spec, "trainer") {
         causes.required(&path.child("trainer"), "a training job needs trainers");
     }
-    if mode == "async" && !has(spec, "parameterServer") {
-        causes.required(&path.child("parameterServer"), "must be given when `mode` is 'async'");
+    if MODES.contains(&mode) && !has(spec, "parameterServer") {
+        causes.required(
+            &path.child("parameterServer"),
+            &format!("must be given when `mode` is '{mode}'"),
+        );
     }
+    validate_mode(spec, mode, &path, &mut causes);
     for name in ROLES {
         if has(spec, name) {
             validate_role(get(spec, name), &path.child(name), &mut causes);
@@ -123,6 +147,26 @@ fn validate(job: &Value) -> Vec<Cause> {
         validate_checkpoint(checkpoint, &path.child("checkpoint"), &mut causes);
     }
     causes.into_vec()
+}
+
+/// What one mode alone has says something in that one, and is refused in another.
+fn validate_mode(spec: &Value, mode: &str, path: &Path, causes: &mut Causes) {
+    for (of, field, bounds) in OF_MODES {
+        let Some(value) = number(spec, field) else { continue };
+        if of != mode {
+            causes
+                .forbidden(&path.child(field), &format!("may only be given when `mode` is '{of}'"));
+        } else if !bounds.contains(&value) {
+            let rule =
+                format!("must be between {} and {}, inclusive", bounds.start(), bounds.end());
+            causes.invalid(&path.child(field), value, &rule);
+        }
+    }
+    let (backup, most) = (number(spec, "backupTrainers"), number(spec, "trainer.max").unwrap_or(1));
+    if let Some(backup) = backup.filter(|backup| mode == "sync" && *backup > 0 && *backup >= most) {
+        let field = path.child("backupTrainers");
+        causes.invalid(&field, backup, "must be less than `trainer.max`");
+    }
 }
 
 fn validate_checkpoint(checkpoint: &Value, path: &Path, causes: &mut Causes) {
@@ -204,7 +248,11 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(validate(new));
     let path = Path::new("spec");
-    causes.unchanged(&path.child("mode"), at(new, "spec.mode"), at(old, "spec.mode"));
+    // Steps that were cut otherwise would make other parameters.
+    for field in ["mode", "batchParts"] {
+        let [new, old] = [new, old].map(|job| get(get(job, "spec"), field));
+        causes.unchanged(&path.child(field), new, old);
+    }
     // The pods see these folders, and no others. Without a checkpoint a job may end whose folder is full.
     let checkpoint = path.child("checkpoint");
     let [new_one, old_one] = [new, old].map(|job| at(job, "spec.checkpoint"));

@@ -447,6 +447,48 @@ fn a_training_job_has_a_number_of_members_that_can_be() {
 }
 
 #[test]
+fn a_training_job_has_the_fields_of_its_mode_and_no_others() {
+    let jobs = find("training.impresario.dev", "v1", "trainingjobs").expect("training jobs");
+    let made = |more: &Value| {
+        let role =
+            json!({"max": 4, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        let mut job = json!({"metadata": {"name": "j"}, "spec": {
+            "trainer": role, "parameterServer": role, "stop": {"epochs": 1}}});
+        for (field, value) in more.as_object().expect("fields") {
+            job["spec"][field] = value.clone();
+        }
+        admit_create(&jobs, job, &context(&allocator()))
+    };
+    for (more, fields) in [
+        (json!({"mode": "allReduce"}), &["spec.mode"][..]),
+        (json!({"mode": "synchronous"}), &["spec.mode"]),
+        (json!({"maxStaleness": 3}), &["spec.maxStaleness"]),
+        (json!({"mode": "sync", "maxStaleness": 3}), &["spec.maxStaleness"]),
+        (json!({"mode": "boundedStaleness", "backupTrainers": 1}), &["spec.backupTrainers"]),
+        (json!({"mode": "boundedStaleness", "maxStaleness": -1}), &["spec.maxStaleness"]),
+        (json!({"mode": "sync", "backupTrainers": 4}), &["spec.backupTrainers"]),
+        (json!({"mode": "sync", "backupTrainers": -1}), &["spec.backupTrainers"]),
+        (json!({"mode": "sync", "batchParts": 0}), &["spec.batchParts"]),
+        (json!({"mode": "sync", "batchParts": 1_025}), &["spec.batchParts"]),
+        (json!({"mode": "sync", "parameterServer": null}), &["spec.parameterServer"]),
+    ] {
+        let refused = made(&more).expect_err("a wrong mode");
+        let found: Vec<String> = refused.causes.into_iter().map(|cause| cause.field).collect();
+        assert_eq!(found, fields, "{more}");
+    }
+    let spec = |more: &Value| made(more).expect("a good one")["spec"].clone();
+    assert_eq!(spec(&json!({}))["mode"], "async");
+    assert_eq!(spec(&json!({"mode": "boundedStaleness"}))["maxStaleness"], 3);
+    let together = spec(&json!({"mode": "sync"}));
+    assert_eq!((&together["backupTrainers"], &together["batchParts"]), (&json!(0), &json!(4)));
+    let before = made(&json!({"mode": "sync"})).expect("a good one");
+    let mut after = before.clone();
+    after["spec"]["batchParts"] = json!(8);
+    let refused = update(&jobs, Door::Main, after, &before).expect_err("another cut");
+    assert_eq!(refused.causes[0].field, "spec.batchParts");
+}
+
+#[test]
 fn a_training_job_saves_where_and_as_often_as_can_be() {
     let jobs = find("training.impresario.dev", "v1", "trainingjobs").expect("training jobs");
     let job = |checkpoint: &Value| {

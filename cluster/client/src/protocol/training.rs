@@ -5,6 +5,7 @@
 //! remembers which steps it has applied, so that a gradient counts once however often it is sent,
 //! by whomever, and wherever the shard has moved in between. Each move of shards has an **epoch**.
 
+mod barrier;
 mod checkpoint;
 mod membership;
 mod names;
@@ -14,6 +15,7 @@ mod shard;
 mod sizing;
 mod work;
 
+pub use barrier::{AwaitStep, PullAt, PushPart, StepState};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CommitCheckpoint, Committed, LookForCheckpoint, Looked,
     RestoreShards, SaveShards, SavedShard,
@@ -73,7 +75,8 @@ pub fn is_from_guests(message: &str) -> bool {
 
 /// Whether members of one job may send this to each other. Orders are the job's alone.
 pub fn is_between_guests(message: &str) -> bool {
-    [Pull::NAME, Push::NAME, Accept::NAME].contains(&message)
+    [Pull::NAME, Push::NAME, Accept::NAME, PullAt::NAME, PushPart::NAME, AwaitStep::NAME]
+        .contains(&message)
 }
 
 role! {
@@ -87,7 +90,7 @@ role! {
 role! {
     /// The actor that keeps shards of a job's parameters.
     pub ParameterServerRole = "parameterserver" {
-        asks: [Pull, Push, Handover, Accept, Keep, LookForCheckpoint, SaveShards, CommitCheckpoint, RestoreShards],
+        asks: [Pull, Push, PullAt, PushPart, AwaitStep, Handover, Accept, Keep, LookForCheckpoint, SaveShards, CommitCheckpoint, RestoreShards],
         streams: []
     }
 }

@@ -3,13 +3,14 @@
 use crate::record::{Record, every};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
-    Accept, Applied, Batch, Bid, Checkpoint, CheckpointError, CommitCheckpoint, Committed,
-    ControlMembers, CurrentMap, Describe, Description, Doing, Elsewhere, Evaluated, Handover,
-    HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave, LookForCheckpoint,
-    Looked, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress, Provide, ProvideError,
-    Pull, Pulled, Push, Pushed, ReportError, RequestBid, RequestUnsureBid, RestoreShards,
-    SaveShards, SavedShard, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange,
-    ShardState, Size, SpeedModel, StaleLease, TrainerReport, UnsureBid, Welcome, Work,
+    Accept, Applied, AwaitStep, Batch, Bid, Checkpoint, CheckpointError, CommitCheckpoint,
+    Committed, ControlMembers, CurrentMap, Describe, Description, Doing, Elsewhere, Evaluated,
+    Handover, HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave,
+    LookForCheckpoint, Looked, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress,
+    Provide, ProvideError, Pull, PullAt, Pulled, Push, PushPart, Pushed, ReportError, RequestBid,
+    RequestUnsureBid, RestoreShards, SaveShards, SavedShard, Scale, ScaleError, ServerOrder,
+    ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel, StaleLease, StepState,
+    TrainerReport, UnsureBid, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -38,10 +39,17 @@ fn map() -> ShardMap {
     ShardMap { epoch: 4, shards: vec![range()], places: vec![place()] }
 }
 
-fn optimizers() -> [OptimizerKind; 2] {
+fn optimizers() -> [OptimizerKind; 3] {
     every([
         OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum: 0.9 },
         OptimizerKind::Adam { rate: 0.001, decay: 0.5, beta1: 0.9, beta2: 0.999 },
+        OptimizerKind::AdamW {
+            rate: 0.001,
+            decay: 0.5,
+            beta1: 0.9,
+            beta2: 0.999,
+            weight_decay: 0.25,
+        },
     ])
 }
 
@@ -65,7 +73,7 @@ pub fn record() -> Record {
 }
 
 fn membership(record: Record) -> Record {
-    let [_, adam] = optimizers();
+    let [_, adam, _] = optimizers();
     let holds = every([
         Holds::Shards(
             [None, Some(place())]
@@ -123,6 +131,11 @@ fn work(record: Record) -> Record {
         Order::Evaluate { number: 3 },
         Order::Wait { milliseconds: 250 },
         Order::Stop,
+        Order::Parts {
+            batch: Batch { step: 303, epoch: 1, start: 64, length: 32 },
+            parts: vec![1, 2],
+            of: 300,
+        },
     ]);
     let answers = orders.map(|order| Ok(Work { map: Some(map()), order }));
     record
@@ -229,6 +242,17 @@ fn parameters(record: Record) -> Record {
         Pushed::Misfit { expected: 300 },
     ]);
     let pushed: Vec<_> = (0..).zip(pushed).collect();
+    let states_of_step = || {
+        let states = every([
+            StepState::Applied,
+            StepState::Waiting { parts: vec![0, 300] },
+            StepState::Moving,
+            StepState::Moved { to: Some((5, distant())) },
+            StepState::Misfit { expected: 300 },
+        ]);
+        (0..).zip(states).collect::<Vec<_>>()
+    };
+    let pulled_at = || vec![Pulled::Elsewhere { shard: 3, to: None }];
     let handover_errors = || {
         every([
             HandoverError::NotHere { shard: 2 },
@@ -259,6 +283,21 @@ fn parameters(record: Record) -> Record {
     record
         .ask([true, false].map(|averaged| Pull { shards: vec![2, 300], averaged }), [pulled.into()])
         .ask([Push { step: 303, gradients: vec![(2, vec![0.5, -1.0])] }], [pushed])
+        .ask([PullAt { step: 303, shards: vec![2, 300] }], [pulled_at()])
+        .ask(
+            [PushPart {
+                step: 303,
+                of: 300,
+                part: 2,
+                samples: 32,
+                gradients: vec![(2, vec![0.5, -1.0])],
+            }],
+            [states_of_step()],
+        )
+        .ask(
+            [AwaitStep { step: 303, of: 300, shards: vec![2], parts: vec![2, 3] }],
+            [states_of_step()],
+        )
         .ask([Handover { lease: 7, shard: 2, to: distant(), epoch: 5 }], moved())
         .ask(states.map(|state| Accept { lease: 7, epoch: 5, state }), moved())
         .ask([Keep { lease: 7, shard: 2, epoch: 6 }], moved())
@@ -270,7 +309,7 @@ fn parameters(record: Record) -> Record {
 }
 
 fn checkpoints(record: Record) -> Record {
-    let [_, optimizer] = optimizers();
+    let [_, optimizer, _] = optimizers();
     let model = ModelFacts {
         blocks: vec![("w".into(), 300)],
         samples: 70_000,

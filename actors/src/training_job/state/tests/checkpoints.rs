@@ -63,6 +63,8 @@ pub(super) fn answered(
     assert!(errands.is_empty() || state.errands(now).is_empty(), "one after the other");
     let answers = errands.iter().map(|errand| (errand.clone(), answer(errand))).collect();
     state.errands_end(answers, now);
+    // The actor writes it down.
+    state.restoring_is_told(state.is_restored());
     errands
 }
 
@@ -344,6 +346,9 @@ fn a_job_that_has_lost_all_goes_on_from_its_newest_good_checkpoint_and_says_what
         last: 4,
     };
     answered(&mut state, now, |_| Outcome::Looked(refused.clone()));
+    state.reconcile(now);
+    // The object says now that all is taken back.
+    state.restoring_is_told(state.is_restored());
     let actions = state.reconcile(now);
     let [restore @ Action::Restore { shards, path, .. }] = &actions[..] else {
         panic!("{actions:?}")

@@ -28,6 +28,9 @@ fn a_job_whose_folder_is_empty_all_at_once_waits_rather_than_begin_anew() {
     // It is mounted.
     let now = now + Duration::from_mins(2);
     answered(&mut state, now, |_| looked(Some(checkpoint(4, 4))));
+    state.reconcile(now);
+    // The object says now that all is taken back.
+    state.restoring_is_told(state.is_restored());
     let actions = state.reconcile(now);
     assert!(matches!(&actions[..], [Action::Restore { .. }]), "{actions:?}");
     assert_eq!(state.steps(), 4);

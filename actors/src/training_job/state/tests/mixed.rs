@@ -1,8 +1,11 @@
 //! That all shards are of one checkpoint, whatever happens while they are taken from it.
 
-use super::checkpoints::{answered, checkpoint, come, looked, saving};
+use super::checkpoints::{
+    answered, begins, checkpoint, come, looked, loses_all, reasons, saves, saving, trains,
+};
 use super::*;
-use impresario_client::protocol::training::{Applied, HeldShard, ServerReport};
+use crate::training_job::state::Errand;
+use impresario_client::protocol::training::{Applied, HeldShard, Progress, ServerReport};
 
 /// Half of the shards of an order to take all.
 fn half(state: &mut State, now: Instant) -> Action {
@@ -124,4 +127,105 @@ fn a_job_that_has_lost_a_part_looks_where_it_began_before_it_takes_initial_value
     let actions = state.reconcile(now);
     let [Action::Restore { shards, path, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((path, shards.len()), (&found.path, 1));
+}
+
+#[test]
+fn no_shard_is_taken_before_the_object_says_that_all_are() {
+    let now = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 4 }), now);
+    answered(&mut state, now, |_| looked(Some(checkpoint(3, 5))));
+    state.restoring_is_told(false);
+    assert!(state.reconcile(now).is_empty(), "another activation would take a part for the whole");
+    state.restoring_is_told(true);
+    half(&mut state, now);
+}
+
+fn done(step: u64) -> Progress {
+    Progress {
+        step,
+        samples: 8,
+        loss: Some(1.0),
+        seconds: 0.1,
+        compute_seconds: 0.1,
+        gradient_square: None,
+    }
+}
+
+#[test]
+fn what_a_trainer_has_done_of_what_was_lost_does_not_count_when_all_was_taken_back() {
+    let began = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 4 }), began);
+    saves(&mut state, 0, began);
+    begins(&mut state, began);
+    trains(&mut state, 4, began);
+    saves(&mut state, 4, began);
+    trains(&mut state, 6, began);
+    let now = began + Duration::from_secs(30);
+    loses_all(&mut state, now);
+    answered(&mut state, now, |_| looked(Some(checkpoint(4, 4))));
+    state.reconcile(now);
+    // The object says now that all is taken back.
+    state.restoring_is_told(state.is_restored());
+    let actions = state.reconcile(now);
+    let [restore @ Action::Restore { shards, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let arrived: Vec<(u32, u64)> = shards.iter().map(|range| (range.shard, 4)).collect();
+    state.moved(restore, &arrived);
+    joins(&mut state, 6, model(), now);
+    // It was cut off, and brings what it did with the parameters of before.
+    let asks = |state: &State| NextWork { activation: state.activation, ..ask(6) };
+    // No evaluation is due.
+    state.evaluated_at = Some(now + Duration::from_hours(1));
+    let late = NextWork { done: vec![done(4), done(5)], ..asks(&state) };
+    let order = state.work(&late, now).unwrap().order;
+    assert_eq!(state.steps(), 4);
+    let Order::Train(batches) = order else { panic!("{order:?}") };
+    assert_eq!(batches[0].step, 4, "it is trained again");
+    let done: Vec<Progress> = batches.iter().map(|batch| done(batch.step)).collect();
+    let report = NextWork { done, ..asks(&state) };
+    state.work(&report, now).unwrap();
+    assert_eq!(state.steps(), 4 + batches.len() as u64);
+}
+
+#[test]
+fn what_was_found_for_a_loss_that_mended_itself_is_not_used_for_the_next() {
+    let began = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 4 }), began);
+    saves(&mut state, 0, began);
+    begins(&mut state, began);
+    trains(&mut state, 4, began);
+    saves(&mut state, 4, began);
+    let loses = |state: &mut State, now| {
+        state.holders[3] = Holder::Nobody;
+        for action in state.reconcile(now) {
+            state.has_no_copy(&action, now);
+        }
+    };
+    let now = began + Duration::from_secs(30);
+    loses(&mut state, now);
+    state.holders[3] = Holder::At("uid-0".into());
+    answered(&mut state, now, |_| looked(Some(checkpoint(4, 4))));
+    state.reconcile(now);
+    reasons(&mut state);
+    let now = now + Duration::from_hours(5);
+    loses(&mut state, now);
+    let errands = answered(&mut state, now, |_| looked(Some(checkpoint(9, 4))));
+    assert!(matches!(&errands[..], [Errand::Look(..)]), "it looks again: {errands:?}");
+}
+
+#[test]
+fn how_old_a_checkpoint_is_does_not_begin_anew_with_another_activation() {
+    let now = clock::now();
+    let mut state = super::checkpoints::alone(json!({ "intervalSeconds": 600 }), now);
+    let checkpoint_age = Duration::from_secs(599);
+    let earlier = Earlier {
+        steps: 5,
+        checkpoint: Some(checkpoint(4, 4)),
+        checkpoint_age,
+        ..Earlier::default()
+    };
+    state.resume(&earlier);
+    come(&mut state, now);
+    assert!(state.errands(now).is_empty());
+    let errands = state.errands(now + Duration::from_secs(2));
+    assert!(matches!(&errands[..], [Errand::Look(..)]), "the folder is looked at: {errands:?}");
 }

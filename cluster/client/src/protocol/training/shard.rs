@@ -140,6 +140,19 @@ pub enum OptimizerKind {
         /// Memory of the mean square.
         beta2: f32,
     },
+    /// Adam with a decay of weights that is none of the gradient's (Loshchilov and Hutter, 2019).
+    AdamW {
+        /// Step length at the start; at step k it is `rate / (1 + decay·k)`.
+        rate: f32,
+        /// How fast it falls.
+        decay: f32,
+        /// Memory of the mean.
+        beta1: f32,
+        /// Memory of the mean square.
+        beta2: f32,
+        /// The part of each value that a step of length 1 takes away.
+        weight_decay: f32,
+    },
 }
 
 /// A shard with all that belongs to it; this is what moves between parameter servers.

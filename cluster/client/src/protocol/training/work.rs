@@ -121,6 +121,16 @@ pub enum Order {
     },
     /// Stop: the job has ended or needs this trainer no more.
     Stop,
+    /// Compute these parts of a step that trainers compute together. They stay in hand until every shard has applied
+    /// the step, and are pushed again where a shard has lost them.
+    Parts {
+        /// The step.
+        batch: Batch,
+        /// Which parts of it, from 0.
+        parts: Vec<u32>,
+        /// Into how many parts it is cut.
+        of: u32,
+    },
 }
 
 /// A parameter server tells that it lives and how far its shards are.

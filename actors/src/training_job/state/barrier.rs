@@ -1,0 +1,63 @@
+//! A step that trainers compute together: who has which of its parts. What follows from it is decided in `together`.
+
+use crate::training::data_plan;
+use impresario_client::protocol::training::{Batch, Order};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+/// The step that is being computed.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    pub(super) batch: Batch,
+    pub(super) of: u32,
+    /// Parts that nobody has.
+    pub(super) todo: BTreeSet<u32>,
+    /// Who has which, by pod.
+    pub(super) given: BTreeMap<String, Given>,
+    /// Of those, who computes what another was given: the other.
+    pub(super) backups: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) parts: BTreeSet<u32>,
+    pub(super) since: Instant,
+    /// It has asked since: it has computed and pushed them.
+    pub(super) pushed: bool,
+}
+
+impl Barrier {
+    pub(super) fn new(batch: Batch, wanted: u32) -> Self {
+        let of = data_plan::parts_of(&batch, wanted);
+        let (given, backups) = (BTreeMap::new(), BTreeMap::new());
+        Self { batch, of, todo: (0..of).collect(), given, backups }
+    }
+
+    pub(super) fn give(&mut self, uid: &str, parts: BTreeSet<u32>, now: Instant) -> Order {
+        let fresh = || Given { parts: BTreeSet::new(), since: now, pushed: false };
+        let given = self.given.entry(uid.to_owned()).or_insert_with(fresh);
+        (given.since, given.pushed) = (now, false);
+        given.parts.extend(&parts);
+        Order::Parts { batch: self.batch, parts: parts.into_iter().collect(), of: self.of }
+    }
+
+    /// This trainer does not do its parts, or not any more.
+    pub(super) fn release(&mut self, uid: &str) {
+        self.backups.retain(|backup, of| backup != uid && of != uid);
+        let Some(released) = self.given.remove(uid) else { return };
+        let is_had = |part: &u32| self.given.values().any(|one| one.parts.contains(part));
+        self.todo.extend(released.parts.into_iter().filter(|part| !is_had(part)));
+    }
+
+    /// Whose parts one with nothing to do computes as well: of those who have not pushed theirs yet who has had them
+    /// longest, and each before any has two that do.
+    pub(super) fn unfinished(&self, uid: &str, may: impl Fn(&Given) -> bool) -> Option<String> {
+        let doubled = |other: &str| self.backups.values().filter(|of| *of == other).count();
+        let others = self.given.iter().filter(|(other, given)| {
+            let is_backup = self.backups.contains_key(*other);
+            *other != uid && !given.pushed && !is_backup && may(given)
+        });
+        let next = others.min_by_key(|(other, given)| (doubled(other), given.since));
+        next.map(|(other, _)| other.clone())
+    }
+}
