@@ -21,6 +21,7 @@ pub mod service_network;
 pub mod trainer;
 pub mod training;
 pub mod training_job;
+pub mod usage;
 pub mod withheld_ports;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!  Scheduler ──Reserve──> Node ──Grant──>            registry ──watch: my pods──> Node
 //!  Scheduler <──SummaryChanged── Node                Node ──Desired──> Pod actors (children)
 //!  Registry  <──Heartbeat, each second── Node        Pod actors ──Progress──> Node
+//!  control members <──Report: what is used── Node
 //! ```
 //!
 //! Guarantees: what is granted, and what admitted pods ask for, never exceeds what there is; what
@@ -22,9 +23,12 @@ mod heart;
 mod hosted;
 mod messages;
 mod pods;
+mod sampler;
+mod sampling;
 
 pub use gpu_driver::GpuDriver;
 pub use heart::{Heart, Pulse};
+pub use sampler::SAMPLING;
 
 use crate::{
     events::Recorder,
@@ -47,6 +51,7 @@ use impresario_runtime::{ActorNode, ActorPath, NodeName, clock};
 use object::NodeFacts;
 use parking_lot::Mutex;
 use reservations::Reservations;
+use sampler::Sampler;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
@@ -107,6 +112,7 @@ pub struct NodeActor {
     told: Option<Resources>,
     telling: bool,
     expiry: Option<SpawnHandle>,
+    sampler: Sampler,
 }
 
 /// The parts of a Node actor that outlive its restarts.
@@ -167,6 +173,7 @@ impl NodeSeed {
             told: None,
             telling: false,
             expiry: None,
+            sampler: Sampler::default(),
         }
     }
 }
@@ -179,6 +186,7 @@ impl Actor for NodeActor {
         self.find_left_behind(ctx);
         self.beat(ctx);
         self.watch_gpus(ctx);
+        self.sample(ctx);
     }
 }
 

@@ -13,3 +13,4 @@ pub mod resources;
 pub mod scheduler;
 pub mod traffic;
 pub mod training;
+pub mod usage;

@@ -20,7 +20,7 @@ use crate::{
     container::{
         Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
         DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
-        cri_log, is_path_component,
+        Used, cri_log, is_path_component,
     },
     private,
     program::Program,
@@ -386,5 +386,9 @@ impl ContainerDriver for ProcessDriver {
 
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {
         async move { self.inner.stats(id) }.boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Vec<Used>> {
+        blocking(&self.inner, |inner| inner.usage()).boxed()
     }
 }
