@@ -7,6 +7,8 @@
 //!              one file each: what it looks at, and a function that decides
 //! service, namespace, disruption_budget
 //!              three more: what stands behind it, what is in it, how many of it may be missing
+//! horizontal_pod_autoscaler
+//!              looks by itself: at a target of whatever kind, and at what nodes tell of its pods
 //! garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
@@ -27,6 +29,7 @@ pub mod family;
 pub mod garbage_collector;
 mod heard;
 mod held;
+pub mod horizontal_pod_autoscaler;
 pub mod itself;
 pub mod job;
 pub mod labels;

@@ -13,6 +13,7 @@ use crate::logs::LogSource;
 use crate::readiness::Readiness;
 use crate::trust;
 use crate::turns::{AllTurns, Turns};
+use crate::usage::{NothingKnown, UsageSource};
 use crate::work::Work;
 use impresario_api::status::Status;
 use impresario_objects::rbac::Roles;
@@ -30,6 +31,7 @@ pub struct Gateway {
     tokens: Vec<Arc<dyn TokenReview>>,
     roles: Roles,
     logs: Arc<dyn LogSource>,
+    usage: Arc<dyn UsageSource>,
     limits: Limits,
     budgets: Budgets,
     work: Arc<Work>,
@@ -56,6 +58,7 @@ impl Gateway {
             tokens: Vec::new(),
             roles,
             logs,
+            usage: Arc::new(NothingKnown),
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
             turns: AllTurns::new(),
@@ -74,6 +77,12 @@ impl Gateway {
     /// Counts refusals here.
     pub fn with_refusals(mut self, refusals: Arc<Refusals>) -> Self {
         self.refusals = refusals;
+        self
+    }
+
+    /// Tells what is used by this.
+    pub fn with_usage(mut self, usage: Arc<dyn UsageSource>) -> Self {
+        self.usage = usage;
         self
     }
 
@@ -109,6 +118,10 @@ impl Gateway {
 
     pub(crate) fn logs(&self) -> &Arc<dyn LogSource> {
         &self.logs
+    }
+
+    pub(crate) fn usage(&self) -> &Arc<dyn UsageSource> {
+        &self.usage
     }
 
     /// Counts a refusal of somebody in this role. Whether it is to be logged, too, and then how many of theirs for the

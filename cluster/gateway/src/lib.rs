@@ -35,6 +35,7 @@ mod work;
 pub mod authenticate;
 pub mod authorize;
 pub mod logs;
+pub mod usage;
 
 pub use discovery::GIT_VERSION;
 pub use gateway::Gateway;

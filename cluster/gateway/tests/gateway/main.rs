@@ -14,6 +14,7 @@ mod limits;
 mod lines;
 mod logged;
 mod logs;
+mod metrics;
 mod policies;
 mod reading;
 mod roles;
