@@ -9,6 +9,8 @@
 //!              three more: what stands behind it, what is in it, how many of it may be missing
 //! persistent_volume_claim, persistent_volume
 //!              the two sides of a binding: which volume a claim has, and whose a volume is
+//! horizontal_pod_autoscaler
+//!              looks by itself: at a target of whatever kind, and at what nodes tell of its pods
 //! garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
@@ -31,6 +33,7 @@ pub mod family;
 pub mod garbage_collector;
 mod heard;
 mod held;
+pub mod horizontal_pod_autoscaler;
 pub mod itself;
 pub mod job;
 pub mod labels;

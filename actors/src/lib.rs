@@ -22,6 +22,7 @@ pub mod storage;
 pub mod trainer;
 pub mod training;
 pub mod training_job;
+pub mod usage;
 pub mod withheld_ports;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!  Scheduler ──Reserve──> Node ──Grant──>            registry ──watch: my pods──> Node
 //!  Scheduler <──SummaryChanged── Node                Node ──Desired──> Pod actors (children)
 //!  Registry  <──Heartbeat, each second── Node        Pod actors ──Progress──> Node
+//!  control members <──Report: what is used── Node
 //! ```
 //!
 //! Guarantees: what is granted, and what admitted pods ask for, never exceeds what there is; what
@@ -22,10 +23,13 @@ mod heart;
 mod hosted;
 mod messages;
 mod pods;
+mod sampler;
+mod sampling;
 mod volumes;
 
 pub use gpu_driver::GpuDriver;
 pub use heart::{Heart, Pulse};
+pub use sampler::SAMPLING;
 
 use crate::{
     events::Recorder,
@@ -48,6 +52,7 @@ use impresario_runtime::{ActorNode, ActorPath, NodeName, clock};
 use object::NodeFacts;
 use parking_lot::Mutex;
 use reservations::Reservations;
+use sampler::Sampler;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
@@ -110,6 +115,7 @@ pub struct NodeActor {
     expiry: Option<SpawnHandle>,
     /// Volumes of which it removes the folder now.
     ending_volumes: BTreeSet<String>,
+    sampler: Sampler,
 }
 
 /// The parts of a Node actor that outlive its restarts.
@@ -171,6 +177,7 @@ impl NodeSeed {
             telling: false,
             expiry: None,
             ending_volumes: BTreeSet::new(),
+            sampler: Sampler::default(),
         }
     }
 }
@@ -184,6 +191,7 @@ impl Actor for NodeActor {
         self.beat(ctx);
         self.watch_gpus(ctx);
         self.follow_volumes(ctx);
+        self.sample(ctx);
     }
 }
 

@@ -289,10 +289,16 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<Row> {
     served().find(group, version, plural)
 }
 
+/// Every resource of which nothing is kept, in the order in which discovery lists them: what is posted is answered, or
+/// what is measured is told.
+pub fn unkept<'a>() -> impl Iterator<Item = &'a Row> + Clone {
+    kinds::reviews::resources().iter().chain(kinds::metrics::resources())
+}
+
 /// The resource with this plural of which nothing is kept: none of the others asks about it, since there is nothing of
-/// it to list, to watch or to delete.
+/// it to watch or to delete.
 pub fn find_unkept(group: &str, version: &str, plural: &str) -> Option<Row> {
-    let mut all = kinds::reviews::resources().iter();
+    let mut all = unkept();
     all.find(|row| (&*row.group, &*row.version, &*row.plural) == (group, version, plural)).cloned()
 }
 

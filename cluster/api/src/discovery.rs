@@ -3,8 +3,7 @@
 //! Old clients read a list of versions, a list of groups and a list of resources for each; newer
 //! ones ask for everything at once. All of it is read off the resource table.
 
-use crate::catalog::resources;
-use crate::kinds::reviews;
+use crate::catalog::{resources, unkept};
 use crate::resource::{Resource, Row, Text, Verb};
 use serde_json::{Map, Value, json};
 
@@ -180,14 +179,14 @@ fn words(verbs: &[Verb]) -> Vec<&'static str> {
 
 fn of(group: &str, version: &str) -> Vec<Row> {
     let all = resources();
-    let all = reviews::resources().iter().chain(all.iter());
+    let all = unkept().chain(all.iter());
     all.filter(|row| row.group == group && row.version == version).cloned().collect()
 }
 
 /// The groups in the order of the table, then those of which nothing is kept, each once.
 fn groups() -> Vec<Text> {
     let mut groups = Vec::new();
-    for row in resources().iter().chain(reviews::resources()) {
+    for row in resources().iter().chain(unkept()) {
         if !groups.contains(&row.group) {
             groups.push(row.group.clone());
         }
@@ -198,7 +197,7 @@ fn groups() -> Vec<Text> {
 fn versions(group: &str) -> Vec<Text> {
     let mut versions = Vec::new();
     let all = resources();
-    let all = all.iter().chain(reviews::resources());
+    let all = all.iter().chain(unkept());
     for row in all.filter(|row| row.group == group) {
         if !versions.contains(&row.version) {
             versions.push(row.version.clone());
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_discovery_tell_of_every_resource() {
-        for row in resources().iter().chain(reviews::resources()) {
+        for row in resources().iter().chain(unkept()) {
             let list = api_resource_list(&row.group, &row.version).unwrap();
             assert_eq!(list["groupVersion"], row.api_version());
             let named = |name: &str| {

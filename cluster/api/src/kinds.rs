@@ -27,6 +27,7 @@ pub mod ipaddresses;
 pub mod jobs;
 pub mod leases;
 pub mod limitranges;
+pub mod metrics;
 pub mod mutatingadmissionpolicies;
 pub mod mutatingadmissionpolicybindings;
 pub mod mutatingwebhookconfigurations;

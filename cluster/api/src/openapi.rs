@@ -11,8 +11,7 @@ mod schemas;
 
 use edition::Edition;
 
-use crate::catalog::served;
-use crate::kinds::reviews;
+use crate::catalog::{served, unkept};
 use crate::resource::{Resource, Row};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -69,7 +68,7 @@ pub fn v2() -> Document {
 
 /// What is kept, and what is only answered.
 fn with_unkept(rows: &[Row]) -> Vec<Row> {
-    rows.iter().chain(reviews::resources()).cloned().collect()
+    rows.iter().chain(unkept()).cloned().collect()
 }
 
 /// A document, and the rows of which it was made.

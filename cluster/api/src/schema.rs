@@ -253,6 +253,7 @@ pub fn for_kind(group: &str, version: &str, kind: &str) -> Option<&'static Messa
         "apiextensions.k8s.io" => {
             format!("apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
         }
+        "metrics.k8s.io" => format!("metrics.pkg.apis.metrics.{version}.{kind}"),
         _ if group.ends_with(".impresario.dev") => {
             format!("dev.impresario.{}.{version}.{kind}", group.trim_end_matches(".impresario.dev"))
         }

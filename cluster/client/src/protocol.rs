@@ -14,3 +14,4 @@ pub mod scheduler;
 pub mod session;
 pub mod traffic;
 pub mod training;
+pub mod usage;

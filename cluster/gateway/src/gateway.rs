@@ -14,6 +14,7 @@ use crate::readiness::Readiness;
 use crate::sessions::SessionSource;
 use crate::trust;
 use crate::turns::{AllTurns, Turns};
+use crate::usage::{NothingKnown, UsageSource};
 use crate::work::Work;
 use impresario_api::status::Status;
 use impresario_objects::accounts::Accounts;
@@ -33,6 +34,7 @@ pub struct Gateway {
     roles: Roles,
     logs: Arc<dyn LogSource>,
     sessions: Option<Arc<dyn SessionSource>>,
+    usage: Arc<dyn UsageSource>,
     limits: Limits,
     budgets: Budgets,
     work: Arc<Work>,
@@ -61,6 +63,7 @@ impl Gateway {
             roles,
             logs,
             sessions: None,
+            usage: Arc::new(NothingKnown),
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
             turns: AllTurns::new(),
@@ -91,6 +94,12 @@ impl Gateway {
     /// Counts refusals here.
     pub fn with_refusals(mut self, refusals: Arc<Refusals>) -> Self {
         self.refusals = refusals;
+        self
+    }
+
+    /// Tells what is used by this.
+    pub fn with_usage(mut self, usage: Arc<dyn UsageSource>) -> Self {
+        self.usage = usage;
         self
     }
 
@@ -139,6 +148,10 @@ impl Gateway {
     pub(crate) fn sessions(&self) -> Result<&Arc<dyn SessionSource>, Status> {
         let none = || Status::unavailable("this server opens no sessions with pods", 1);
         self.sessions.as_ref().ok_or_else(none)
+    }
+
+    pub(crate) fn usage(&self) -> &Arc<dyn UsageSource> {
+        &self.usage
     }
 
     /// Counts a refusal of somebody in this role. Whether it is to be logged, too, and then how many of theirs for the

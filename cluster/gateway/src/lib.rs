@@ -40,6 +40,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod logs;
 pub mod sessions;
+pub mod usage;
 
 pub use discovery::GIT_VERSION;
 pub use gateway::Gateway;

@@ -21,6 +21,8 @@ use impresario_api::wire;
 use impresario_objects::{Item, Listing, spliced};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// After so many bytes of objects that were read, others have their turn.
@@ -37,6 +39,18 @@ pub struct Format {
     pub pretty: bool,
     /// What a table carries of each object.
     pub include: IncludeObject,
+    /// What is told in place of each object that is listed.
+    pub instead: Option<Instead>,
+}
+
+/// What is told in place of an object, if anything is.
+#[derive(Clone)]
+pub struct Instead(pub Arc<dyn Fn(&Value) -> Option<Value> + Send + Sync>);
+
+impl fmt::Debug for Instead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Instead")
+    }
 }
 
 /// Answers with a list, a piece of which is made in its turn and within `limit`; `waiting` is a share of the bytes of
@@ -179,10 +193,14 @@ impl Writing {
         Ok(())
     }
 
-    /// An item as it is sent; `None` for what cannot be read.
+    /// An item as it is sent; `None` for what cannot be read, or of which nothing is told.
     fn write(&mut self, item: Item) -> Result<Option<Vec<Bytes>>, Status> {
-        let Format { resource, form, include, .. } = &self.format;
-        if self.style == Style::Json && form.view == View::Whole && resource.is_as_kept() {
+        let Format { resource, form, include, instead, .. } = &self.format;
+        if instead.is_none()
+            && self.style == Style::Json
+            && form.view == View::Whole
+            && resource.is_as_kept()
+        {
             let told = match item.looked_at() {
                 Some(object) => told_of(resource, object),
                 None => told_of_bytes(resource, &item.entry.value),
@@ -195,7 +213,11 @@ impl Writing {
                 return Ok(Some(pieces));
             }
         }
-        let Some(object) = item.object() else { return Ok(None) };
+        let Some(mut object) = item.object() else { return Ok(None) };
+        if let Some(Instead(told)) = instead {
+            let Some(told) = told(&object) else { return Ok(None) };
+            object = told;
+        }
         let shown = shape::item(resource, object, form.view, *include);
         let text = match self.style {
             Style::Json => serde_json::to_vec(&shown).map_err(Status::internal)?,
@@ -310,7 +332,13 @@ mod tests {
                     [(Encoding::Json, false), (Encoding::Json, true), (Encoding::Yaml, false)]
                 {
                     let form = Form { view, encoding };
-                    let format = Format { resource: Row::clone(resource), form, pretty, include };
+                    let format = Format {
+                        resource: Row::clone(resource),
+                        form,
+                        pretty,
+                        include,
+                        instead: None,
+                    };
                     let text = pieces(&registry, &format).await.concat();
                     let told: Value = match encoding {
                         Encoding::Json => serde_json::from_slice(&text).unwrap(),
@@ -341,6 +369,7 @@ mod tests {
             form,
             pretty: false,
             include: IncludeObject::Metadata,
+            instead: None,
         };
         let pieces = pieces(&registry, &format).await;
         assert!(pieces.len() > 20 * 250_000 / PIECE && pieces.iter().all(|one| one.len() <= PIECE));
@@ -365,6 +394,7 @@ mod tests {
             form,
             pretty: false,
             include: IncludeObject::Metadata,
+            instead: None,
         };
         let reader = Reader::new(Arc::new(registry));
         let listing = reader.listing(resource, &ListQuery::default(), None).await.unwrap();

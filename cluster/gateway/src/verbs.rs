@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod delete;
 pub mod log;
+pub mod metrics;
 pub mod namespace;
 pub mod pod;
 pub mod read;

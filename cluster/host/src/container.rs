@@ -20,6 +20,7 @@ mod spec;
 mod whole_lines;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -115,6 +116,24 @@ pub struct ContainerStats {
     /// Processes in it.
     pub processes: u64,
 }
+
+/// What one container that runs uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// Which one.
+    pub id: ContainerId,
+    /// Its pod's uid.
+    pub pod_uid: String,
+    /// Its name within the pod.
+    pub container: String,
+    /// Since when it runs: what it used is counted from then.
+    pub started_at: Timestamp,
+    /// What it uses.
+    pub stats: ContainerStats,
+}
+
+/// Containers that a driver asks about at a time where it asks about each.
+const ASKED_AT_A_TIME: usize = 8;
 
 /// Shorthand for what a driver answers.
 pub type Answer<'a, T, E = DriverError> = BoxFuture<'a, Result<T, E>>;
@@ -212,6 +231,26 @@ pub trait ContainerDriver: Send + Sync + 'static {
 
     /// What it uses.
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats>;
+
+    /// What each container that runs uses. One that ends meanwhile, or of which it cannot be told, is left out. For who
+    /// asks about all of them every few seconds: starts no process.
+    fn usage(&self) -> Answer<'_, Vec<Used>> {
+        Box::pin(async move {
+            let running = self.list().await?.into_iter().filter_map(|found| match found.state {
+                ContainerState::Running { started_at, .. } => {
+                    Some((found.id, found.pod_uid, found.container, started_at))
+                }
+                ContainerState::Created | ContainerState::Exited(_) => None,
+            });
+            let asked =
+                stream::iter(running).map(|(id, pod_uid, container, started_at)| async move {
+                    let stats = self.stats(&id).await.ok()?;
+                    Some(Used { id, pod_uid, container, started_at, stats })
+                });
+            let used: Vec<Option<Used>> = asked.buffer_unordered(ASKED_AT_A_TIME).collect().await;
+            Ok(used.into_iter().flatten().collect())
+        })
+    }
 }
 
 /// Whether `part` can be one component of a path without meaning anything else.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `impresario.dev/hollow-run-for` | how long the pod's containers run, such as `500ms`, `30s` or `5m`; for ever without |
 //! | `impresario.dev/hollow-exit-code` | how they end then, 0 to 255; 0 without |
+//! | `impresario.dev/hollow-usage` | how much of the CPU and memory that they ask for they say that they use, such as `80%`, 1,000 % at most; 50 % without |
 //!
 //! Init containers end at once, and well. Every command in a container that runs ends with 0 and says nothing; a log is
 //! one line. What a container is at a moment is computed from its start and that moment: no task runs for it. Nothing is
@@ -40,6 +41,14 @@ pub const RUN_FOR: &str = "impresario.dev/hollow-run-for";
 /// With which code they end then.
 pub const EXIT_CODE: &str = "impresario.dev/hollow-exit-code";
 
+/// How much of what the containers of a pod ask for they say that they use.
+pub const USAGE: &str = "impresario.dev/hollow-usage";
+
+/// That without the annotation, in percent.
+const USUAL_PERCENT: u32 = 50;
+/// The most that can be said.
+const MOST_PERCENT: u32 = 1000;
+
 /// SIGKILL's and SIGTERM's numbers.
 const KILL: i32 = 9;
 const TERM: i32 = 15;
@@ -61,6 +70,10 @@ struct Pretended {
     name: String,
     attempt: u32,
     started_at: Timestamp,
+    /// Thousandths of a CPU that it pretends to use.
+    cpu_milli: u64,
+    /// Memory that it pretends to use.
+    memory_bytes: u64,
     /// When it ends by itself, and how.
     end: Option<(Instant, Exit)>,
     /// How it was ended before that.
@@ -79,6 +92,21 @@ impl Pretended {
         match self.exit(now) {
             Some(exit) => ContainerState::Exited(exit),
             None => ContainerState::Running { started_at: self.started_at, pid: 0 },
+        }
+    }
+
+    /// What it pretends to use, and to have used since its start; nothing once it has ended.
+    fn stats(&self, now: Instant) -> ContainerStats {
+        if self.exit(now).is_some() {
+            return ContainerStats::default();
+        }
+        let since = clock::timestamp().duration_since(self.started_at);
+        let since = Duration::try_from(since).unwrap_or_default();
+        let nanos = since.as_nanos().saturating_mul(u128::from(self.cpu_milli)) / 1000;
+        ContainerStats {
+            cpu: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)),
+            memory_bytes: self.memory_bytes,
+            processes: 1,
         }
     }
 
@@ -121,6 +149,15 @@ fn ending(annotations: &BTreeMap<String, String>) -> Result<Option<(Duration, i3
     Ok(Some((time, i32::from(code))))
 }
 
+/// How much of what they ask for the containers of a pod use, in percent, as its annotations say.
+fn usage(annotations: &BTreeMap<String, String>) -> Result<u32, StartError> {
+    let Some(text) = annotations.get(USAGE) else { return Ok(USUAL_PERCENT) };
+    let read = text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok());
+    read.filter(|percent| *percent <= MOST_PERCENT).ok_or_else(|| StartError::Config {
+        what: format!("annotation {USAGE}: {text:?} is no share from 0% to {MOST_PERCENT}%"),
+    })
+}
+
 /// A whole number and a unit.
 fn duration(text: &str) -> Option<Duration> {
     const YEAR: Duration = Duration::from_hours(365 * 24);
@@ -158,6 +195,9 @@ impl HollowDriver {
         let (now, started_at) = (Instant::now(), clock::timestamp());
         let ending =
             if spec.is_init { Some((Duration::ZERO, 0)) } else { ending(&spec.pod.annotations)? };
+        let percent = u64::from(usage(&spec.pod.annotations)?);
+        let asked = &spec.resources;
+        let share = |whole: u64| whole.saturating_mul(percent) / 100;
         let end = ending.map(|(time, code)| {
             let lasted = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
             let finished_at = started_at.checked_add(lasted).unwrap_or(Timestamp::MAX);
@@ -173,6 +213,8 @@ impl HollowDriver {
             name: spec.name.clone(),
             attempt: spec.attempt,
             started_at,
+            cpu_milli: share(asked.cpu_request_milli),
+            memory_bytes: share(asked.memory_request_bytes),
             end,
             stopped: watch::Sender::new(None),
         };
@@ -209,7 +251,7 @@ impl ContainerDriver for HollowDriver {
     }
 
     fn annotations(&self) -> &'static [&'static str] {
-        &[RUN_FOR, EXIT_CODE]
+        &[RUN_FOR, EXIT_CODE, USAGE]
     }
 
     fn prepare_pod(&self, pod: PodSandbox) -> Answer<'_, ()> {
@@ -343,13 +385,24 @@ impl ContainerDriver for HollowDriver {
     }
 
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {
-        future::ready(self.with(id, |_| ContainerStats::default())).boxed()
+        let now = Instant::now();
+        future::ready(self.with(id, |container| container.stats(now))).boxed()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_what_is_asked_for_is_a_whole_percentage() {
+        let of = |text: &str| usage(&BTreeMap::from([(USAGE.to_owned(), text.to_owned())]));
+        assert_eq!(usage(&BTreeMap::new()).unwrap(), USUAL_PERCENT);
+        assert_eq!([of("0%"), of("80%"), of("1000%")].map(Result::unwrap), [0, 80, 1000]);
+        for bad in ["", "%", "80", "-1%", "1.5%", "1001%", "80 %"] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_duration_is_a_whole_number_with_a_unit_and_not_too_long() {

@@ -27,7 +27,7 @@ pub mod volumes;
 
 pub use container::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
-    LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
+    LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream, Used,
 };
 pub use private::{hide, nodes_of_this_machine};
 pub use program::Program;

@@ -3,7 +3,7 @@
 //! A node that runs in a container or under a limit has what its control groups leave it, not
 //! what the hardware has.
 
-use crate::process::cgroup::value_of;
+use crate::process::{cgroup::value_of, identity};
 use std::{
     fs, io,
     net::IpAddr,
@@ -51,6 +51,16 @@ pub fn usage() -> io::Result<Usage> {
     let cpu = Duration::from_millis(busy.map(|(_, ticks)| ticks * 10).sum());
     let memory_bytes = meminfo("MemTotal")?.saturating_sub(meminfo("MemAvailable")?);
     Ok(Usage { cpu, memory_bytes })
+}
+
+/// What this process has used since it started, and the memory that it has.
+pub fn own_usage() -> io::Result<Usage> {
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, "/proc has nothing about this process");
+    let own = identity::stat(std::process::id()).ok_or_else(missing)?;
+    let memory_bytes = own.resident_pages * rustix::param::page_size() as u64;
+    // Hundredths of a second, as in /proc/stat.
+    Ok(Usage { cpu: Duration::from_millis(own.cpu_ticks * 10), memory_bytes })
 }
 
 /// All memory of the machine, whatever of it this process may use.
@@ -183,6 +193,7 @@ mod tests {
         let (capacity, usage) = (capacity().unwrap(), usage().unwrap());
         assert!(capacity.cpu_milli > 0 && capacity.memory_bytes > 1 << 20);
         assert!(usage.memory_bytes > 0 && !usage.cpu.is_zero());
+        assert!(own_usage().unwrap().memory_bytes > 0);
         assert!(disk(Path::new("/")).unwrap().total_bytes > 0);
         assert!(has_address([127, 0, 0, 1].into()) && !has_address([192, 0, 2, 7].into()));
     }

@@ -22,7 +22,7 @@ use crate::{
     container::{
         Answer, Attached, ContainerDriver, ContainerId, ContainerSpec, ContainerState,
         ContainerStats, DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox,
-        StartError, Started, Wanted, cri_log, is_path_component,
+        StartError, Started, Used, Wanted, cri_log, is_path_component,
     },
     private,
     program::Program,
@@ -392,5 +392,9 @@ impl ContainerDriver for ProcessDriver {
 
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {
         async move { self.inner.stats(id) }.boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Vec<Used>> {
+        blocking(&self.inner, |inner| inner.usage()).boxed()
     }
 }

@@ -17,6 +17,7 @@ pub mod ranges;
 pub mod renewal;
 pub mod revoked;
 pub mod traffic;
+pub mod usage;
 
 pub use ranges::{is_slot_served, is_slot_taken, pod_range, service_network, share_slot};
 

@@ -39,7 +39,7 @@ fn resource() -> Resource {
             Column::age(),
         ],
         cells: Arc::new(autoscaling::cells),
-        effect: Effect::missing("nothing is scaled by it"),
+        effect: Effect::by("its controller, which scales its target by what its pods use"),
         rules: Rules {
             default: Arc::new(autoscaling::default_autoscaler),
             prepare_create: Arc::new(autoscaling::prepare_create),

@@ -34,7 +34,7 @@ pub(super) fn of(resources: &[Row], edition: Edition) -> Value {
             ("delete", Verb::DeleteCollection, "deletecollection"),
         ];
         paths.insert(collection.clone(), writer.path(namespace, row.verbs, &operations));
-        if row.is_kept {
+        if row.is_kept || row.verbs.contains(&Verb::Get) {
             paths.insert(format!("{collection}/{{name}}"), writer.path(&item, row.verbs, &ITEM));
         }
         for sub in &row.subresources {

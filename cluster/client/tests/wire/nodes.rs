@@ -8,7 +8,7 @@ use impresario_client::protocol::scheduler::{
     Examination, Examine, Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus,
     ScoredNode, Status, SummaryChanged, UnfitNode,
 };
-use impresario_client::protocol::{actors, control, node, pod, session, traffic};
+use impresario_client::protocol::{actors, control, node, pod, session, traffic, usage};
 use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, Direction, FaultRule, PeerRole, SetFaults};
 use std::time::Duration;
@@ -78,6 +78,7 @@ pub fn record() -> Record {
     };
     actors(record)
         .ask([traffic::Describe], [traffic, traffic::Traffic::default()])
+        .ask([report()], [()])
         .ask([control::Changed], [()])
         .ask([told], [()])
         .ask(
@@ -87,6 +88,13 @@ pub fn record() -> Record {
         .ask([control::Suspend { sender, suspend: true }], [Ok(7), Err(refusal)])
         .ask([control::Describe], [description, control::Description::default()])
         .ask([SetFaults { rules: rules.into() }], [()])
+}
+
+fn report() -> usage::Report {
+    let amounts = usage::Amounts { cpu_nanos: 70_000, memory_bytes: 1 << 33 };
+    let containers = vec![usage::ContainerUsage { name: "c".into(), amounts }];
+    let pods = vec![usage::PodUsage { uid: "u".into(), window_ms: 4000, containers }];
+    usage::Report { node: "n1".into(), taken_ms: -1, window_ms: 5000, amounts, pods }
 }
 
 fn actors(record: Record) -> Record {

@@ -217,6 +217,8 @@ impl Gateway {
     async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
         let resource = &call.resource;
         match (call.path.subresource.as_str(), action) {
+            ("", Action::Get) if !resource.is_kept => verbs::metrics::get(self, &call).await,
+            ("", Action::List) if !resource.is_kept => verbs::metrics::list(self, &call).await,
             ("" | "status" | "approval", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
             ("", Action::Watch) => verbs::watch::watch(self, &call).await,

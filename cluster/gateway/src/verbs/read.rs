@@ -4,7 +4,7 @@ use super::show;
 use crate::answer::{self, Body};
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
-use crate::listed::{self, Format};
+use crate::listed::{self, Format, Instead};
 use crate::options;
 use hyper::Response;
 use impresario_api::resource::Row;
@@ -26,10 +26,20 @@ pub async fn get(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
 
 /// A collection.
 pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
+    list_of(gateway, call, &call.resource, None).await
+}
+
+/// A collection of `listed`, of each object of which something else is told, where it is.
+pub(super) async fn list_of(
+    gateway: &Gateway,
+    call: &ResourceCall,
+    listed: &Row,
+    instead: Option<Instead>,
+) -> Result<Response<Body>, Status> {
     let form = call.call.form(true)?;
     let query = options::list(&call.resource, &call.path.namespace, &call.call.query)?;
     let unread = Box::new(gateway.unread(&call.call));
-    let listing = gateway.objects().listing(&call.resource, &query, unread);
+    let listing = gateway.objects().listing(listed, &query, unread);
     let turns = gateway.turns(&call.call);
     let listing = match turns.by_turns(listing).await {
         Ok(listing) => listing,
@@ -43,6 +53,7 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         form,
         pretty: call.call.pretty(),
         include: call.call.include()?,
+        instead,
     };
     let waiting = gateway.waiting(&call.call);
     listed::answer(listing, &format, waiting, turns, gateway.limits().answer).await

@@ -11,8 +11,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use impresario_api::status::Status;
 use impresario_client::protocol::pod::Logs;
+use impresario_client::protocol::usage::{Amounts, ContainerUsage, PodUsage};
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
+use impresario_gateway::usage::{Measured, UsageSource};
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
 use impresario_objects::accounts::Accounts;
 use impresario_objects::rbac::Roles;
@@ -56,6 +58,26 @@ impl LogSource for Echo {
             Ok(stream::iter(lines).boxed())
         })
     }
+}
+
+/// Knows of node `n1` and its pods.
+struct OfOneNode;
+
+impl UsageSource for OfOneNode {
+    fn node(&self, node: &str) -> Option<Measured<Amounts>> {
+        (node == "n1").then(|| measured(Amounts { cpu_nanos: 250_000_000, memory_bytes: 3 << 20 }))
+    }
+
+    fn pod(&self, node: &str, uid: &str) -> Option<Measured<Arc<PodUsage>>> {
+        let amounts = Amounts { cpu_nanos: 1_000_000, memory_bytes: 1 << 20 };
+        let containers = vec![ContainerUsage { name: "c".into(), amounts }];
+        let pod = PodUsage { uid: uid.to_owned(), window_ms: 5000, containers };
+        (node == "n1").then(|| measured(Arc::new(pod)))
+    }
+}
+
+fn measured<T>(of: T) -> Measured<T> {
+    Measured { taken: jiff::Timestamp::UNIX_EPOCH, window: Duration::from_secs(5), of }
 }
 
 pub struct Harness {
@@ -132,7 +154,8 @@ impl Harness {
             .with_sessions(mirror)
             .with_accounts(accounts)
             .with_limits(limits)
-            .with_refusals(refusals.clone());
+            .with_refusals(refusals.clone())
+            .with_usage(Arc::new(OfOneNode));
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let revocations = {

@@ -16,6 +16,7 @@ mod limits;
 mod lines;
 mod logged;
 mod logs;
+mod metrics;
 mod mirror;
 mod policies;
 mod reading;

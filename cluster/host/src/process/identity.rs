@@ -25,6 +25,8 @@ pub(crate) struct Stat {
     pub session: u32,
     /// CPU time of its own, in clock ticks.
     pub cpu_ticks: u64,
+    /// That of its children that have ended and were waited for, and of theirs.
+    pub children_ticks: u64,
     pub start_ticks: u64,
     pub resident_pages: u64,
 }
@@ -41,6 +43,7 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
         parent: number(4)? as u32,
         session: number(6)? as u32,
         cpu_ticks: number(14)? + number(15)?,
+        children_ticks: number(16).unwrap_or(0) + number(17).unwrap_or(0),
         start_ticks: number(22)?,
         resident_pages: number(24).unwrap_or(0),
     })

@@ -101,6 +101,7 @@ pub async fn check(subject: &Subject) {
     a_memory_limit_is_kept_and_named_when_it_kills(subject).await;
     an_attempt_is_started_once(subject).await;
     a_further_command_runs_where_the_container_is(subject).await;
+    what_runs_is_told_with_what_it_used(subject).await;
     a_removed_pod_leaves_nothing(subject).await;
 }
 
@@ -435,6 +436,27 @@ async fn a_further_command_runs_where_the_container_is(subject: &Subject) {
     let late = exec(&["/bin/true"], LIMIT).await;
     assert!(matches!(late, Err(DriverError::NotRunning { .. })), "{late:?}");
     subject.driver.remove_pod("exec").await.unwrap();
+}
+
+async fn what_runs_is_told_with_what_it_used(subject: &Subject) {
+    // A child computes and ends; what it used is the container's.
+    let work = "(i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done); echo done; sleep 1000";
+    let busy = start(subject, shell(subject, "usage", "busy", work)).await;
+    let idle = start(subject, shell(subject, "usage", "idle", "echo done; sleep 1000")).await;
+    let over = start(subject, shell(subject, "usage", "over", "true")).await;
+    said(&*subject.driver, &busy.id, "done").await;
+    said(&*subject.driver, &idle.id, "done").await;
+    wait(subject, &over.id).await;
+    let used = subject.driver.usage().await.unwrap();
+    let mut used: Vec<_> = used.into_iter().filter(|one| one.pod_uid == "usage").collect();
+    used.sort_by(|a, b| a.container.cmp(&b.container));
+    let names: Vec<_> = used.iter().map(|one| one.container.as_str()).collect();
+    assert_eq!(names, ["busy", "idle"], "what has ended uses nothing");
+    assert_eq!((&used[0].id, used[0].started_at), (&busy.id, busy.started_at));
+    assert!(used[0].stats.cpu >= Duration::from_millis(10), "{used:?}");
+    assert!(used[0].stats.cpu > used[1].stats.cpu, "{used:?}");
+    assert!(used.iter().all(|one| one.stats.memory_bytes > 0), "{used:?}");
+    subject.driver.remove_pod("usage").await.unwrap();
 }
 
 async fn a_removed_pod_leaves_nothing(subject: &Subject) {

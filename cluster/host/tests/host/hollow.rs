@@ -4,7 +4,7 @@ use crate::conformance::{self, LIMIT, Subject, output, sandbox, shell, start};
 use impresario_host::{
     ContainerSpec, ContainerState, StartError,
     container::DriverError,
-    hollow::{EXIT_CODE, HollowDriver, RUN_FOR},
+    hollow::{EXIT_CODE, HollowDriver, RUN_FOR, USAGE},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -50,9 +50,30 @@ async fn a_container_ends_when_and_how_its_pod_s_annotations_say() {
 }
 
 #[tokio::test]
+async fn what_a_container_asks_for_says_what_it_pretends_to_use() {
+    for (annotations, percent) in [(&[][..], 50), (&[(USAGE, "120%")], 120)] {
+        let subject = subject();
+        let mut spec = annotated(&subject, annotations);
+        spec.resources.cpu_request_milli = 1_000_000;
+        spec.resources.memory_request_bytes = 1 << 20;
+        let started = start(&subject, spec).await;
+        let used = subject.driver.usage().await.unwrap();
+        let [one] = used.as_slice() else { panic!("{used:?}") };
+        assert_eq!((&one.id, one.started_at), (&started.id, started.started_at));
+        assert_eq!(one.stats.memory_bytes, (1 << 20) * percent / 100);
+        // Time goes on between two looks; what is used of it does so in proportion.
+        let later = subject.driver.stats(&started.id).await.unwrap();
+        assert!(later.cpu >= one.stats.cpu);
+        subject.driver.kill(&started.id).await.unwrap();
+        assert!(subject.driver.usage().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn an_annotation_that_cannot_be_read_is_named_and_nothing_starts() {
     let subject = subject();
-    for (name, value) in [(RUN_FOR, "soon"), (RUN_FOR, "5"), (EXIT_CODE, "256"), (EXIT_CODE, "-1")]
+    for (name, value) in
+        [(RUN_FOR, "soon"), (RUN_FOR, "5"), (EXIT_CODE, "256"), (EXIT_CODE, "-1"), (USAGE, "half")]
     {
         let error = subject.driver.start(annotated(&subject, &[(name, value)])).await.unwrap_err();
         assert!(matches!(error, StartError::Config { .. }), "{error:?}");

@@ -9,6 +9,7 @@ use super::gate::{ClusterGate, HARNESS};
 use super::ranges::service_network;
 use super::renewal::{ApiCertificate, Renewal};
 use super::revoked::{self, Following, Known};
+use super::usage;
 use crate::layout::{ClusterDir, ControlFile, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -197,6 +198,8 @@ impl Control {
         })?;
         door.open(node.clone());
 
+        let usage = usage::listen(node)?;
+
         let view = View::start(objects.clone(), "controller-manager");
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds =
@@ -205,6 +208,7 @@ impl Control {
         kinds.push(controllers::roles::kind(&objects, &roles, &definitions));
         kinds.push(controllers::quotas::kind(&objects));
         kinds.extend(controllers::certificate_signer::kind(&view, &signing));
+        kinds.push(controllers::horizontal_pod_autoscaler::kind(&view, &usage));
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);
@@ -214,7 +218,8 @@ impl Control {
             .with_sessions(RuntimeSessions::new(node.clone()))
             .with_accounts(accounts)
             .with_tokens(RegistryTokens::new(registry))
-            .with_refusals(gate.refusals.clone());
+            .with_refusals(gate.refusals.clone())
+            .with_usage(Arc::new(usage::ForApi(usage)));
         let departures = tasks::spawn(revoked::end_links_of_removed(&member, node.clone()));
         let others = || other_members(dir);
         let listener = SharedListener::of(settings.api, dir.path(), others).await?;

@@ -3,7 +3,7 @@
 //! | sender | may |
 //! |---|---|
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
-//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; take the input of its pods' sessions; tell their owners what it wrote of them |
+//! | node | ask the objects of a member, under the rules for nodes; tell that it lives and what is used on it; renew itself; ask for its pods' guests and tokens; take the input of its pods' sessions; tell their owners what it wrote of them |
 //! | guest | message its own job, and the other guests of that job |
 //! | client | ask the objects, by the roles that are bound to it, ask actors to describe themselves, and ask them to change their objects, under the same rules |
 //! | admin | everything but what control members say to each other, and alone: to run something in a pod |
@@ -15,7 +15,7 @@
 use impresario_client::protocol::authority::{
     CreateToken, IssueAccountToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
 };
-use impresario_client::protocol::{control, node, pod, scheduler, session, training};
+use impresario_client::protocol::{control, node, pod, scheduler, session, training, usage};
 use impresario_objects::protocol as objects;
 use impresario_objects::{Membership, Refusals};
 use impresario_registry::protocol as registry;
@@ -247,9 +247,10 @@ const WORKING: [&str; 4] =
     [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
-const OF_ITSELF: [&str; 8] = [
+const OF_ITSELF: [&str; 9] = [
     session::Input::NAME,
     control::Told::NAME,
+    usage::Report::NAME,
     registry::Heartbeat::NAME,
     scheduler::SummaryChanged::NAME,
     Renew::NAME,
@@ -275,6 +276,9 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     if let Some(told) = body.downcast_ref::<control::Told>() {
         // That the pod is there is for the receiver to see.
         return told.node == name && told.key.resource == "pods";
+    }
+    if let Some(report) = body.downcast_ref::<usage::Report>() {
+        return report.node == name;
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
         // A node stays a node: its certificate must not become a control member's.

@@ -9,6 +9,8 @@ use super::GROUP;
 use super::policy::PolicyRule;
 use crate::may::{MASTERS, VIEWERS};
 use impresario_api::catalog::resources;
+use impresario_api::kinds;
+use impresario_api::kinds::metrics::METRICS;
 use impresario_api::kinds::reviews::{AUTHENTICATION, AUTHORIZATION};
 use impresario_api::resource::resource_key;
 use serde_json::{Map, Value, json};
@@ -117,8 +119,19 @@ pub fn roles() -> Vec<Value> {
         role("system:aggregate-to-admin", Some("admin"), &administering()),
         role("system:aggregate-to-edit", Some("edit"), &editing()),
         role("system:aggregate-to-view", Some("view"), &viewing()),
+        measures(),
         role(LOOKS, None, &looking()),
     ]
+}
+
+/// What is used may be read by whoever may view, edit or administer, as Kubernetes' metrics server has it.
+fn measures() -> Value {
+    let name = "system:aggregated-metrics-reader";
+    let mut measures = role(name, Some("view"), &[rule(READ, METRICS, &["pods", "nodes"])]);
+    for whole in ["edit", "admin"] {
+        measures["metadata"]["labels"][format!("{PART_OF}{whole}")] = json!("true");
+    }
+    measures
 }
 
 /// All default bindings.
@@ -251,6 +264,9 @@ pub fn looking() -> Vec<PolicyRule> {
         let below = row.subresources.iter().filter(|sub| TELLING.contains(&sub.name));
         told.extend(below.map(|sub| format!("{}/{}", row.plural, sub.name)));
     }
+    let measured = kinds::metrics::resources().iter();
+    let measured: Vec<String> = measured.map(|row| row.plural.to_string()).collect();
+    groups.insert(METRICS.to_owned(), measured);
     let rules = groups.iter().map(|(group, resources)| {
         let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
         rule(READ, group, &resources)

@@ -8,6 +8,7 @@
 
 mod access;
 mod applying;
+mod autoscaling;
 mod bad_input;
 mod commands;
 mod controllers;

@@ -175,6 +175,15 @@ fn a_node_speaks_for_itself_only() {
     };
     assert!(may_node("n1", scheduler::SummaryChanged::NAME, &told("n1")));
     assert!(!may_node("n1", scheduler::SummaryChanged::NAME, &told("n2")));
+    let report = |node: &str| usage::Report {
+        node: node.into(),
+        taken_ms: 0,
+        window_ms: 0,
+        amounts: usage::Amounts::default(),
+        pods: Vec::new(),
+    };
+    assert!(may_node("n1", usage::Report::NAME, &report("n1")));
+    assert!(!may_node("n1", usage::Report::NAME, &report("n2")));
     let told = |node: &str, resource: &str| control::Told {
         node: node.into(),
         key: Key::new(resource, "default", "a"),
