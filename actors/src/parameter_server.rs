@@ -108,10 +108,11 @@ impl ParameterServer {
                 match link.ask(JOB_PATIENCE, report).await {
                     Ok(Ok(order)) => {
                         // At once: what the job says is of the shards that were here when it was asked.
-                        let mut shards = kept.lock();
-                        shards.settle(order.settled, &epochs);
-                        shards.left_behind(order.elsewhere.clone());
-                        drop(shards);
+                        {
+                            let mut shards = kept.lock();
+                            shards.settle(order.settled, &epochs);
+                            shards.left_behind(order.elsewhere.clone());
+                        }
                         link.refresh(&pod_uid).await;
                         return order;
                     }

@@ -134,7 +134,6 @@ fn reclaimed(spec: &PersistentVolumeSpec) -> Reclaimed {
     let driver = spec.csi.as_ref().map(|csi| csi.driver.as_str());
     match (spec.persistent_volume_reclaim_policy.as_deref(), driver) {
         (Some("Delete"), Some(LOCAL_DRIVER)) => Reclaimed::Deleted,
-        (Some("Delete"), Some(_)) => Reclaimed::Kept,
         (Some("Delete"), None) => Reclaimed::Failed(
             "no volume of this kind is deleted here: remove what is in it, and delete the PersistentVolume by hand",
         ),

@@ -134,11 +134,13 @@ mod tests {
         }
     }
 
+    type Row = (u64, u64, i64, Option<(u64, u64)>);
+
     #[test]
     fn the_cpu_of_a_container_is_what_it_used_since_the_last_reading() {
         let (begin, start) = (clock::now(), Timestamp::UNIX_EPOCH);
         // Seconds after the first reading | ms used | age in s | milli CPUs that are told, and their window in s.
-        let tables: [&[(u64, u64, i64, Option<(u64, u64)>)]; 4] = [
+        let tables: [&[Row]; 4] = [
             // Young at its first reading: since its start.
             &[(0, 400, 4, Some((100, 4))), (5, 1400, 9, Some((200, 5)))],
             // Left by an earlier process: nothing before the second.

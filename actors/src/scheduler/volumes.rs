@@ -88,7 +88,7 @@ impl<T> Known<T> {
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
     claims: Known<PersistentVolumeClaim>,
-    volumes: Known<PersistentVolume>,
+    persistent: Known<PersistentVolume>,
     classes: Known<StorageClass>,
     /// Which pods that have a node, and are not over, name a claim.
     users: HashMap<(String, String), BTreeSet<String>>,
@@ -102,7 +102,7 @@ impl Volumes {
     }
 
     pub(super) fn volumes_seen(&mut self, followed: Followed) {
-        self.volumes.seen(followed);
+        self.persistent.seen(followed);
     }
 
     pub(super) fn classes_seen(&mut self, followed: Followed) {
@@ -147,7 +147,7 @@ impl Volumes {
     pub(super) fn needs(&self, pod: &Pod) -> Option<VolumeNeeds> {
         let mut all = claimed(pod).peekable();
         all.peek()?;
-        if self.claims.0.is_none() || self.volumes.0.is_none() || self.classes.0.is_none() {
+        if self.claims.0.is_none() || self.persistent.0.is_none() || self.classes.0.is_none() {
             let blocked = Some("the claims of the cluster have not been read yet".to_owned());
             return Some(VolumeNeeds { blocked, ..VolumeNeeds::default() });
         }
@@ -189,14 +189,14 @@ impl Volumes {
         }
         let its = volume_name(claim);
         if !its.is_empty() && annotation(claim, BIND_COMPLETED).is_some() {
-            let volume = self.volumes.get("", its).filter(|it| held(it, claim) == Held::Its);
+            let volume = self.persistent.get("", its).filter(|it| held(it, claim) == Held::Its);
             return volume.map(|volume| Need::Bound(terms_of(volume))).ok_or_else(|| {
                 format!(
                     "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {its:?}"
                 )
             });
         }
-        let mut volumes = self.volumes.all();
+        let mut volumes = self.persistent.all();
         if let Some(volume) = volumes.find(|volume| held(volume, claim) == Held::Its) {
             return Ok(Need::Coming(terms_of(volume)));
         }
@@ -221,7 +221,7 @@ impl Volumes {
     /// The volumes that a claim could take, the smallest first.
     fn takeable(&self, claim: &PersistentVolumeClaim) -> Vec<(String, Terms)> {
         let mut left: Vec<_> =
-            self.volumes.all().filter(|volume| can_take(claim, volume)).collect();
+            self.persistent.all().filter(|volume| can_take(claim, volume)).collect();
         let mut sorted = Vec::with_capacity(left.len());
         while let Some(best) = smallest(claim, left.iter().copied()) {
             left.retain(|volume| !std::ptr::eq(*volume, best));

@@ -1,6 +1,6 @@
 //! Tokens of service accounts, as one more source of bearer tokens.
 
-use crate::authenticate::{AuthenticateError, TokenReview, User};
+use crate::authenticate::{AuthenticateError, Shown, TokenReview, User};
 use futures_util::future::BoxFuture;
 use impresario_objects::accounts::{AccountError, Accounts, ISSUER};
 
@@ -19,7 +19,7 @@ impl TokenReview for Accounts {
         &'a self,
         token: &'a str,
         audiences: &'a [String],
-    ) -> BoxFuture<'a, Result<Option<(User, Vec<String>)>, AuthenticateError>> {
+    ) -> BoxFuture<'a, Result<Option<Shown>, AuthenticateError>> {
         Box::pin(async move {
             let reviewed =
                 Accounts::review(self, token, audiences).await.map_err(|error| match error {

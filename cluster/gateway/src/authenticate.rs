@@ -82,6 +82,9 @@ pub enum AuthenticateError {
     Unavailable(String),
 }
 
+/// Whose a token is, and for which of the audiences that it was shown to.
+pub type Shown = (User, Vec<String>);
+
 /// Knows bearer tokens.
 pub trait TokenReview: Send + Sync + 'static {
     /// The user that a token stands for; `None` if it stands for nobody here.
@@ -96,7 +99,7 @@ pub trait TokenReview: Send + Sync + 'static {
         &'a self,
         token: &'a str,
         audiences: &'a [String],
-    ) -> BoxFuture<'a, Result<Option<(User, Vec<String>)>, AuthenticateError>> {
+    ) -> BoxFuture<'a, Result<Option<Shown>, AuthenticateError>> {
         Box::pin(async move {
             let api: Vec<String> = audiences.iter().filter(|it| *it == ISSUER).cloned().collect();
             if api.is_empty() {

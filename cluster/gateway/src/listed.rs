@@ -45,7 +45,10 @@ pub struct Format {
 
 /// What is told in place of an object, if anything is.
 #[derive(Clone)]
-pub struct Instead(pub Arc<dyn Fn(&Value) -> Option<Value> + Send + Sync>);
+pub struct Instead(pub Arc<Told>);
+
+/// Tells it of an object.
+type Told = dyn Fn(&Value) -> Option<Value> + Send + Sync;
 
 impl fmt::Debug for Instead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -395,6 +395,6 @@ impl ContainerDriver for ProcessDriver {
     }
 
     fn usage(&self) -> Answer<'_, Vec<Used>> {
-        blocking(&self.inner, |inner| inner.usage()).boxed()
+        blocking(&self.inner, Inner::usage).boxed()
     }
 }

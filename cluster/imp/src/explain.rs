@@ -71,12 +71,12 @@ fn text(namespace: &str, pod: &str, told: &Examination) -> String {
         told.requests, told.attempts
     );
     if !told.message.is_empty() {
-        text += &format!("Last answer: {}\n", told.message);
+        let _ = writeln!(text, "Last answer: {}", told.message);
     }
     if let Some(node) = &told.nominated {
-        text += &format!("Other pods are leaving node {node} for it.\n");
+        let _ = writeln!(text, "Other pods are leaving node {node} for it.");
     }
-    text += &format!("It may go to {} of {} nodes now.\n", told.fitting, told.nodes);
+    let _ = writeln!(text, "It may go to {} of {} nodes now.", told.fitting, told.nodes);
     for node in &told.best {
         let parts: Vec<_> =
             node.parts.iter().map(|(name, points)| format!("{name} {points}")).collect();

@@ -9,7 +9,10 @@ use tokio::sync::Mutex;
 
 /// When this member was last known to have everything that was written before; why it may not, in words.
 #[derive(Debug, Clone, Default)]
-pub struct CatchUp(Arc<Mutex<Option<(Instant, Result<(), String>)>>>);
+pub struct CatchUp(Arc<Mutex<Option<Last>>>);
+
+/// When it was asked last, and what came of it.
+type Last = (Instant, Result<(), String>);
 
 impl CatchUp {
     /// Waits until this member has everything that was written before the call. The key is one that is looked for.

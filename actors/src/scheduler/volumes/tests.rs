@@ -58,7 +58,7 @@ fn pod(uid: &str, claims: &[&str]) -> Pod {
     .unwrap()
 }
 
-fn on_node<'a>(node: &'a str) -> impl Fn(&[NodeSelectorTerm]) -> bool + 'a {
+fn on_node(node: &str) -> impl Fn(&[NodeSelectorTerm]) -> bool + '_ {
     let labels = [(HOSTNAME.to_owned(), node.to_owned())].into();
     move |terms| fit::is_chosen(&BTreeMap::new(), Some(terms), node, &labels)
 }

@@ -239,10 +239,7 @@ mod tests {
         let manifest = Manifest::new("ns/j", "u", 0, &model, &[saved]);
         let text = manifest.to_text().unwrap();
         let length = text.len() as u64;
-        assert!(
-            text.iter().filter(|byte| **byte == b'\n').count() == 0,
-            "a line for each step is long"
-        );
+        assert!(!text.contains(&b'\n'), "a line for each step is long");
         assert!(manifest.within(length).is_ok());
         assert!(manifest.within(length - 1).unwrap_err().contains("bytes"));
     }

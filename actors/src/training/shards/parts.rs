@@ -23,8 +23,8 @@ impl Shards {
         if beside.epoch != *epoch {
             *beside = Beside { epoch: *epoch, ..Beside::default() };
         }
-        let is_it = |one: &&mut Gathering| one.step == step && one.of == of;
-        if beside.gathering.as_mut().filter(is_it).is_none() {
+        let is_it = |one: &Gathering| one.step == step && one.of == of;
+        if !beside.gathering.as_ref().is_some_and(is_it) {
             beside.gathering = Some(Gathering::new(step, of, length));
         }
         let Some(gathering) = &mut beside.gathering else { return StepState::Moving };

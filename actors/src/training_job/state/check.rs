@@ -171,9 +171,10 @@ impl State {
         if let Some(plan) = &self.plan {
             let length = plan.batch(step).length;
             // Of a step that trainers compute together each has a part.
-            let fits = match self.is_synchronous() {
-                true => (1..=length).contains(&progress.samples),
-                false => progress.samples == length,
+            let fits = if self.is_synchronous() {
+                (1..=length).contains(&progress.samples)
+            } else {
+                progress.samples == length
             };
             ensure(fits, "done.samples", || format!("step {step} has {length} samples"))?;
         }

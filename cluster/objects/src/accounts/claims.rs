@@ -214,10 +214,13 @@ mod tests {
         }
     }
 
+    /// What it is about | the claims | the audiences | the time | for whom it is, or why not.
+    type Row<'a> = (&'a str, Claims, &'a [&'a str], i64, Result<&'a [&'a str], &'a str>);
+
     #[test]
     fn a_token_holds_in_its_time_for_its_audience_and_clocks_may_be_a_minute_apart() {
         let api = [ISSUER.to_owned()];
-        let rows: [(&str, Claims, &[&str], i64, Result<&[&str], &str>); 11] = [
+        let rows: [Row<'_>; 11] = [
             ("in time", claims(), &[ISSUER], 7_000, Ok(&[ISSUER])),
             ("of two", claims(), &["x", "vault"], 7_000, Ok(&["vault"])),
             ("another", claims(), &["x"], 7_000, Err("the token is for another audience")),
