@@ -3,13 +3,9 @@
 //! The entry is read of the registry each time, so that what is told is never older than asked for; what is kept is
 //! only what its bytes say, for as long as they are those bytes.
 
-use super::Objects;
-use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::Stored;
-use impresario_client::objects::key_of;
-use impresario_client::objects::refuse::read_refused;
-use impresario_registry_api::{Consistency, Entry, Key, Revision};
+use impresario_registry_api::{Entry, Key, Revision};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -40,7 +36,8 @@ impl fmt::Debug for Familiars {
 }
 
 impl Familiars {
-    fn read(&self, entry: &Entry) -> Result<Familiar, Status> {
+    /// What an entry says.
+    pub(super) fn read(&self, entry: &Entry) -> Result<Familiar, Status> {
         if let Some(kept) = self.0.lock().get(&entry.key)
             && kept.revision == entry.mod_revision
         {
@@ -56,22 +53,6 @@ impl Familiars {
             kept.insert(entry.key.clone(), read.clone());
         }
         Ok(read)
-    }
-}
-
-impl Objects {
-    /// One object with its revision, or nothing; for objects that are looked at far more often than they change.
-    pub(super) async fn familiar(
-        &self,
-        resource: &Row,
-        namespace: &str,
-        name: &str,
-        consistency: Consistency,
-    ) -> Result<Option<Familiar>, Status> {
-        let key = key_of(resource, namespace, name);
-        let read = self.registry().get(key, consistency).await;
-        let (entry, _) = read.map_err(|error| read_refused(&error))?;
-        entry.as_ref().map(|entry| self.familiars.read(entry)).transpose()
     }
 }
 

@@ -64,11 +64,12 @@ pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;
 
-use crate::familiar::Familiars;
+use crate::familiar::{Familiar, Familiars};
 use crate::may::Verb;
 use crate::rbac::{Asker, Roles};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
+use impresario_client::objects::refuse::read_refused;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
 use quota::Desks;
 use serde_json::Value;
@@ -219,6 +220,19 @@ impl Objects {
         consistency: Consistency,
     ) -> Result<Option<Stored>, Status> {
         self.reads.find(resource, namespace, name, consistency).await
+    }
+
+    /// The same, for objects that are looked at far more often than they change.
+    async fn familiar(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        name: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Familiar>, Status> {
+        let read = self.registry().get(key_of(resource, namespace, name), consistency).await;
+        let (entry, _) = read.map_err(|error| read_refused(&error))?;
+        entry.as_ref().map(|entry| self.familiars.read(entry)).transpose()
     }
 
     /// Lists objects.

@@ -308,7 +308,7 @@ fn what_jobs_left_that_are_gone_is_removed_and_what_cannot_be_is_in_nobodys_way(
     let left = |name: &str, hours: u64| {
         let path = folder.path().join(name);
         fs::create_dir(&path).unwrap();
-        let at = SystemTime::now() - Duration::from_hours(hours);
+        let at = clock::wall() - Duration::from_hours(hours);
         File::open(&path).unwrap().set_modified(at).unwrap();
         path
     };
