@@ -61,8 +61,13 @@ fn an_approved_certificate_logs_in(site: &Site) {
         base64::engine::general_purpose::STANDARD.decode(signed.trim()).unwrap()
     };
     std::fs::write(at("crt"), pem).unwrap();
-    let shown = format!("--client-certificate={} --client-key={}", at("crt"), at("key"));
-    let said = kubectl.run(&format!("auth whoami {shown}")).ok();
+    // A kubeconfig of her own: what is in the other goes before flags.
+    let config = kubectl.run("config view --raw --minify").ok();
+    std::fs::write(at("config"), config).unwrap();
+    let own = format!("--kubeconfig={}", at("config"));
+    let files = format!("--client-certificate={} --client-key={}", at("crt"), at("key"));
+    kubectl.run(&format!("config set-credentials ann {files} {own}")).ok();
+    let said = kubectl.run(&format!("auth whoami --user=ann {own}")).ok();
     assert!(said.contains(&name) && said.contains("dev"), "{said}");
     let table = kubectl.run(&format!("get csr {name} --no-headers")).ok();
     assert!(table.contains("Approved,Issued"), "{table}");
