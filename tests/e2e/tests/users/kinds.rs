@@ -10,7 +10,6 @@ with_a_kubectl!(
     a_certificate_is_approved_or_denied,
 );
 
-
 fn create_makes_quotas_classes_and_ingresses(site: &Site) {
     let kubectl = &site.kubectl;
     let quota = kubectl.run("create quota q --hard=pods=5,requests.cpu=2");
