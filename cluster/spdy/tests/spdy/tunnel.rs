@@ -15,12 +15,18 @@ use tokio::io::{
 /// A pipe that takes and gives no more at once than the next of these sizes; at a 0 it is not ready.
 struct Messages {
     pipe: DuplexStream,
+    reads: Sizes,
+    writes: Sizes,
+}
+
+/// Each direction has its own turn: else the same one could be told to wait for ever.
+struct Sizes {
     sizes: Vec<usize>,
     next: usize,
 }
 
-impl Messages {
-    fn size(&mut self, cx: &Context<'_>) -> Poll<usize> {
+impl Sizes {
+    fn next(&mut self, cx: &Context<'_>) -> Poll<usize> {
         let size = self.sizes[self.next % self.sizes.len()];
         self.next += 1;
         if size == 0 {
@@ -37,7 +43,7 @@ impl AsyncRead for Messages {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let size = std::task::ready!(self.size(cx)).min(buffer.remaining());
+        let size = std::task::ready!(self.reads.next(cx)).min(buffer.remaining());
         let mut part = buffer.take(size);
         std::task::ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut part))?;
         let read = part.filled().to_vec();
@@ -52,7 +58,7 @@ impl AsyncWrite for Messages {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let size = std::task::ready!(self.size(cx)).min(bytes.len());
+        let size = std::task::ready!(self.writes.next(cx)).min(bytes.len());
         Pin::new(&mut self.pipe).poll_write(cx, &bytes[..size])
     }
 
@@ -69,8 +75,9 @@ impl AsyncWrite for Messages {
 async fn echoed(sizes: Vec<usize>, pipe: usize, texts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let (near, far) = duplex(pipe);
     let limits = Limits { stream_bytes: 700, stream_send_bytes: 500, ..Limits::default() };
-    let near = Messages { pipe: near, sizes: sizes.clone(), next: 0 };
-    let far = Messages { pipe: far, sizes, next: 1 };
+    let of = |next| Sizes { sizes: sizes.clone(), next };
+    let near = Messages { pipe: near, reads: of(0), writes: of(1) };
+    let far = Messages { pipe: far, reads: of(2), writes: of(3) };
     let (client, client_driver) = Session::client(near, limits);
     let (server, server_driver, mut incoming) = Session::server(far, limits);
     let drivers = [tokio::spawn(client_driver), tokio::spawn(server_driver)];
@@ -111,7 +118,7 @@ async fn echoed(sizes: Vec<usize>, pipe: usize, texts: Vec<Vec<u8>>) -> Vec<Vec<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 8, ..ProptestConfig::default() })]
     #[test]
     fn what_goes_in_comes_out_however_it_is_cut(
         mut sizes in vec(0..40_usize, 1..20),
