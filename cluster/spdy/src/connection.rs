@@ -217,6 +217,8 @@ impl Connection {
             self.forget_received(id);
             self.slots.remove(&id);
         }
+        // Those whose end was still to be sent have nobody here who would let go of them.
+        self.slots.retain(|_, slot| slot.is_held());
         for slot in self.slots.values_mut() {
             slot.unsent = VecDeque::new();
             slot.wake();

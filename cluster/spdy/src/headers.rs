@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_would_be_refused_by_the_peer_is_refused_here() {
-        for (name, value) in [("", "x"), ("a b", "x"), ("ä", "x"), ("a", "1\02")] {
+        for (name, value) in [("", "x"), ("a b", "x"), ("ä", "x"), ("a", "1\0b")] {
             assert!(Headers::new().with(name, value).is_err(), "{name}: {value}");
         }
         let twice = Headers::new().with("a", "1").unwrap();
