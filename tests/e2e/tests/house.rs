@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-registry-api", &["runtime"]),
     ("impresario-registry", &["runtime", "registry-api"]),
     ("impresario-host", &["ambient", "api"]),
+    ("impresario-spdy", &["ambient"]),
     ("impresario-client", &["runtime", "api", "registry-api"]),
     ("impresario-objects", &["runtime", "api", "registry-api", "client"]),
     ("impresario-gateway", &["runtime", "api", "registry-api", "objects", "client"]),
