@@ -18,6 +18,7 @@ mod mirror;
 mod policies;
 mod reading;
 mod roles;
+mod spdy;
 mod streams;
 mod watching;
 mod webhooks;
