@@ -164,11 +164,22 @@ impl Gateway {
     /// One of the watches, logs and sessions that may be sent at a time, given back when dropped; more of them where so many
     /// bytes are held for what is asked.
     pub(crate) fn stream(&self, call: &Call, held: usize) -> Result<Share, Status> {
-        let mut share = self.budgets.streams.share(&call.asks);
-        share
-            .grow(1 + held / STREAM_BYTES)
-            .map_err(|_| busy("watches, logs and sessions, of all or of this user"))?;
-        Ok(share)
+        self.streams(call)(held)
+    }
+
+    /// The same, as often as this user opens one more while the first is sent.
+    pub(crate) fn streams(
+        &self,
+        call: &Call,
+    ) -> impl Fn(usize) -> Result<Share, Status> + Send + Sync + use<> {
+        let (budget, asks) = (self.budgets.streams.clone(), call.asks.clone());
+        move |held| {
+            let mut share = budget.share(&asks);
+            share
+                .grow(1 + held / STREAM_BYTES)
+                .map_err(|_| busy("watches, logs and sessions, of all or of this user"))?;
+            Ok(share)
+        }
     }
 
     /// What a listing may hold of what its client has not read yet.

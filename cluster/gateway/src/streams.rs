@@ -11,9 +11,12 @@
 //! transport is a module of its own, and knows neither pods nor rules.
 
 mod line;
-pub mod websocket;
+mod offered;
+mod spdy;
+mod tunnel;
+mod websocket;
 
-pub use line::{HELD_BYTES, Line, Load, PIECE, PIECES};
+pub use line::{Dial, HELD_BYTES, Line, Load, PIECE, PIECES};
 
 use crate::answer::{self, Body};
 use crate::takeover::Taken;
@@ -34,24 +37,39 @@ const UPGRADE_LIMIT: Duration = Duration::from_secs(10);
 pub enum Transport {
     /// A WebSocket (RFC 6455).
     WebSocket(websocket::Agreed),
+    /// SPDY/3.1.
+    Spdy(spdy::Agreed),
 }
 
 impl Transport {
     /// The transport that these headers ask for, of those that can carry it.
     pub fn wanted(headers: &HeaderMap, ports: bool) -> Result<Self, Status> {
+        if spdy::is_asked_for(headers) {
+            return spdy::wanted(headers, ports).map(Self::Spdy);
+        }
         websocket::wanted(headers, ports).map(Self::WebSocket)
+    }
+
+    /// Whether it carries connections to ports that are asked for while it lasts, or else those that the request names.
+    pub fn dials(&self) -> bool {
+        match self {
+            Self::WebSocket(agreed) => agreed.dials(),
+            Self::Spdy(agreed) => agreed.is_of_ports(),
+        }
     }
 
     /// The name of what the connection becomes.
     fn upgrade(&self) -> &'static str {
         match self {
             Self::WebSocket(_) => "websocket",
+            Self::Spdy(_) => impresario_spdy::UPGRADE,
         }
     }
 
     fn carry(self, wire: line::Wire, load: Load) -> BoxFuture<'static, ()> {
         match self {
             Self::WebSocket(agreed) => Box::pin(websocket::carry(agreed, wire, load)),
+            Self::Spdy(_) => Box::pin(spdy::carry(wire, load)),
         }
     }
 }
@@ -76,6 +94,7 @@ pub fn begin(transport: Transport, upgrade: OnUpgrade, load: Load, terms: Terms)
     headers.insert(UPGRADE, hyper::header::HeaderValue::from_static(transport.upgrade()));
     match &transport {
         Transport::WebSocket(agreed) => agreed.answer(headers),
+        Transport::Spdy(agreed) => agreed.answer(headers),
     }
     // Ends by itself, with the connection, or by the terms.
     tasks::spawn(async move {

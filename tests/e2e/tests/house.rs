@@ -27,9 +27,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-registry-api", &["runtime"]),
     ("impresario-registry", &["runtime", "registry-api"]),
     ("impresario-host", &["ambient", "api"]),
+    ("impresario-spdy", &["ambient"]),
     ("impresario-client", &["runtime", "api", "registry-api"]),
     ("impresario-objects", &["runtime", "api", "registry-api", "client"]),
-    ("impresario-gateway", &["runtime", "api", "registry-api", "objects", "client"]),
+    ("impresario-gateway", &["runtime", "api", "registry-api", "objects", "client", "spdy"]),
     (
         "impresario-actors",
         &["runtime", "api", "auction", "registry-api", "objects", "client", "host"],

@@ -3,9 +3,11 @@
 
 use crate::sessions::{Output, SessionOutput, Typed};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,7 +32,12 @@ pub enum Load {
     Session(Line),
     /// Ports of a pod, in the order that they were asked for in; with a word why not where one takes no connection.
     Ports(Vec<(u16, Result<Line, String>)>),
+    /// Ports of a pod, as often as the client asks for one.
+    Dial(Dial),
 }
+
+/// Connects to a port; with a word why not where it takes no connection.
+pub type Dial = Box<dyn Fn(u16) -> BoxFuture<'static, Result<Line, String>> + Send + Sync>;
 
 /// What comes out.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +58,18 @@ pub struct Line {
     pub said: BoxStream<'static, Said>,
     /// Which of its outputs are wanted: the standard output, the standard error.
     pub outputs: [bool; 2],
+    /// Which of its inputs there are: the standard input, the size of a terminal.
+    pub inputs: [bool; 2],
+}
+
+/// The size of a terminal, as clients tell it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Size {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
 }
 
 impl Line {
@@ -84,7 +103,25 @@ impl Line {
                 }
             }
         });
-        Self { typed, said: said.boxed(), outputs }
+        Self { typed, said: said.boxed(), outputs, inputs: [false; 2] }
+    }
+
+    /// With these inputs.
+    pub fn with_inputs(mut self, inputs: [bool; 2]) -> Self {
+        self.inputs = inputs;
+        self
+    }
+
+    /// Holds this for as long as somebody may hear it.
+    pub fn holding(mut self, share: impl Send + 'static) -> Self {
+        self.said = self
+            .said
+            .map(move |said| {
+                let _ = &share;
+                said
+            })
+            .boxed();
+        self
     }
 }
 

@@ -4,10 +4,14 @@
 //! |---|---|---|
 //! | `v5.channel.k8s.io` | 0 what is typed, 1 standard output, 2 standard error, 3 a Status at the end, 4 the terminal's size; `255 0` ends what is typed | |
 //! | `v4.channel.k8s.io` | the same without an end of what is typed | of the i-th port 2i its bytes, 2i+1 what went wrong; each begins with the port, two bytes, the lower one first |
+//! | `SPDY/3.1+portforward.k8s.io` | | what would be said over SPDY, without channels: see [`spdy`] |
 //!
 //! A message is not larger than [`MESSAGE_BYTES`]. A client whose bytes the session does not take yet is not read.
 
-use super::line::{IDLE_LIMIT, Line, Load, PIECE, Said, Wire};
+use super::line::{IDLE_LIMIT, Line, Load, PIECE, Said, Size, Wire};
+use super::offered;
+use super::spdy;
+use super::tunnel::Tunnel;
 use crate::sessions::Typed;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +24,6 @@ use hyper::header::{
 };
 use impresario_api::status::Status;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use serde::Deserialize;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -47,6 +50,7 @@ const CLOSE: u8 = 255;
 
 const V5: &str = "v5.channel.k8s.io";
 const V4: &str = "v4.channel.k8s.io";
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
 type Socket = WebSocketStream<Wire>;
 
@@ -65,20 +69,25 @@ impl Agreed {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
     }
+
+    /// Whether connections are asked for while it lasts.
+    pub fn dials(&self) -> bool {
+        self.protocol == TUNNEL
+    }
 }
 
 /// What can be agreed on of what is asked for.
 pub fn wanted(headers: &HeaderMap, ports: bool) -> Result<Agreed, Status> {
-    let known: &[&str] = if ports { &[V4] } else { &[V5, V4] };
+    let known: &[&str] = if ports { &[TUNNEL, V4] } else { &[V5, V4] };
     let refused = |why: &str| {
         Err(Status::bad_request(format!(
-            "{why}: this is spoken over a WebSocket here, with the subprotocol {}",
-            known.join(" or ")
+            "{why}: this is spoken over a WebSocket here, with the subprotocol {}, or over SPDY/3.1 with \
+             {}",
+            known.join(" or "),
+            if ports { spdy::OF_PORTS } else { spdy::OF_A_SESSION },
         )))
     };
-    let has = |name: HeaderName, word: &str| {
-        words(headers, name).any(|found| found.eq_ignore_ascii_case(word))
-    };
+    let has = |name: HeaderName, word: &str| offered::has(headers, name, word);
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
         return refused("the request does not ask for a WebSocket");
     }
@@ -95,11 +104,6 @@ pub fn wanted(headers: &HeaderMap, ports: bool) -> Result<Agreed, Status> {
     Ok(Agreed { protocol, accept: STANDARD.encode(hash) })
 }
 
-fn words(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
-}
-
 /// Carries the load until it is over, or the client is gone.
 pub async fn carry(agreed: Agreed, wire: Wire, load: Load) {
     let config = WebSocketConfig::default()
@@ -108,10 +112,14 @@ pub async fn carry(agreed: Agreed, wire: Wire, load: Load) {
         .write_buffer_size(PIECE)
         .max_write_buffer_size(WRITE_BYTES);
     let socket = WebSocketStream::from_raw_socket(wire, Role::Server, Some(config)).await;
+    if agreed.protocol == TUNNEL {
+        return spdy::carry(Tunnel::new(socket), load).await;
+    }
     let (to, from) = socket.split();
     let (said, ears) = match load {
         Load::Session(line) => of_session(line, agreed.protocol == V5),
         Load::Ports(ports) => of_ports(ports),
+        Load::Dial(_) => return tracing::error!("ports are dialled through the tunnel alone"),
     };
     let (speaking, hearing) = (speak(to, said), hear(from, ears));
     tokio::pin!(speaking, hearing);
@@ -137,7 +145,7 @@ fn message(channel: u8, bytes: &[u8]) -> Bytes {
 }
 
 fn of_session(line: Line, closes: bool) -> (BoxStream<'static, Bytes>, Ears) {
-    let Line { typed, said, outputs } = line;
+    let Line { typed, said, outputs, .. } = line;
     // As Kubernetes does it: an empty piece says that the session is open.
     let first = match outputs {
         [true, _] => STDOUT,
@@ -268,14 +276,6 @@ async fn type_in(typed: &mpsc::Sender<Typed>, bytes: &[u8]) -> Result<(), ()> {
     Ok(())
 }
 
-/// The size of a terminal, as clients tell it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Size {
-    width: u16,
-    height: u16,
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
@@ -306,18 +306,21 @@ mod tests {
         agreed.answer(&mut answer);
         assert_eq!(answer[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(wanted(&headers(&asked), true).unwrap().protocol, V4);
+        asked.push(("sec-websocket-protocol", TUNNEL));
+        assert!(wanted(&headers(&asked), true).unwrap().dials());
     }
 
     #[test]
     fn what_is_no_websocket_or_of_no_known_subprotocol_is_refused_and_told_what_is() {
-        let spdy = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
+        let other = [("connection", "Upgrade"), ("upgrade", "h2c")];
         for (asked, why) in
-            [(&spdy[..], "does not ask for a WebSocket"), (&PLAIN[..], "no subprotocol")]
+            [(&other[..], "does not ask for a WebSocket"), (&PLAIN[..], "no subprotocol")]
         {
             let status = wanted(&headers(asked), false).unwrap_err();
             assert_eq!(status.code(), 400);
             assert!(status.message.contains(why), "{status}");
             assert!(status.message.contains("v5.channel.k8s.io or v4.channel.k8s.io"), "{status}");
+            assert!(status.message.contains("or over SPDY/3.1 with v4.channel"), "{status}");
         }
     }
 

@@ -11,14 +11,15 @@ use crate::answer::Body;
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
 use crate::query::Query;
-use crate::sessions::With;
-use crate::streams::{self, HELD_BYTES, Line, Load, PIECE, PIECES, Terms, Transport};
+use crate::sessions::{SessionSource, With};
+use crate::streams::{self, Dial, HELD_BYTES, Line, Load, PIECE, PIECES, Terms, Transport};
 use crate::takeover::Takeover;
 use futures_util::future::join_all;
 use hyper::Response;
 use hyper::upgrade::OnUpgrade;
 use impresario_api::status::Status;
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Ports of one connection at most.
@@ -70,19 +71,40 @@ pub async fn port_forward(
     gateway: &Gateway,
     call: &ResourceCall,
 ) -> Result<Response<Body>, Status> {
+    let transport = Transport::wanted(&call.call.parts.headers, true)?;
+    if transport.dials() {
+        let pod = pod(gateway, call).await?;
+        let dial = dial(gateway, call, pod)?;
+        return Ok(Opening::of(gateway, call, transport, 1)?.begin(Load::Dial(dial)));
+    }
     let ports = ports(&call.call.query)?;
     let pod = pod(gateway, call).await?;
-    let opening = Opening::of(gateway, call, Some(ports.len()))?;
+    let opening = Opening::of(gateway, call, transport, ports.len())?;
     let source = gateway.sessions()?;
     let pod = &pod;
-    let connect = |port| async move {
-        let (typed, comes) = mpsc::channel(PIECES);
-        let opened = source.open(pod, With::Port(port), Some(comes)).await;
-        let line = opened.map(|output| Line::new(typed, output, &[], [true, false]));
-        (port, line.map_err(|status| status.message))
-    };
+    let connect = |port| async move { (port, connect(&**source, pod, port).await) };
     let lines = join_all(ports.into_iter().map(connect)).await;
     Ok(opening.begin(Load::Ports(lines)))
+}
+
+async fn connect(source: &dyn SessionSource, pod: &Value, port: u16) -> Result<Line, String> {
+    let (typed, comes) = mpsc::channel(PIECES);
+    let opened = source.open(pod, With::Port(port), Some(comes)).await;
+    let line = opened.map(|output| Line::new(typed, output, &[], [true, false]));
+    line.map_err(|status| status.message)
+}
+
+/// Connects to ports of this pod from now on; each connection counts as one more that this user has.
+fn dial(gateway: &Gateway, call: &ResourceCall, pod: Value) -> Result<Dial, Status> {
+    let (source, pod) = (gateway.sessions()?.clone(), Arc::new(pod));
+    let shares = gateway.streams(&call.call);
+    Ok(Box::new(move |port| {
+        let (source, pod, share) = (source.clone(), pod.clone(), shares(PIECES * PIECE));
+        Box::pin(async move {
+            let share = share.map_err(|status| status.message)?;
+            Ok(connect(&*source, &pod, port).await?.holding(share))
+        })
+    }))
 }
 
 async fn session(
@@ -94,12 +116,14 @@ async fn session(
     command: &[String],
 ) -> Result<Response<Body>, Status> {
     let source = gateway.sessions()?;
-    let opening = Opening::of(gateway, call, None)?;
+    let transport = Transport::wanted(&call.call.parts.headers, false)?;
+    let opening = Opening::of(gateway, call, transport, 1)?;
     let (typed, comes) = mpsc::channel(PIECES);
     // The size of a terminal goes the way of what is typed.
     let input = (files.stdin || files.tty).then_some(comes);
     let output = source.open(pod, with, input).await?;
-    let line = Line::new(typed, output, command, [files.stdout, files.stderr]);
+    let line = Line::new(typed, output, command, [files.stdout, files.stderr])
+        .with_inputs([files.stdin, files.tty]);
     Ok(opening.begin(Load::Session(line)))
 }
 
@@ -111,11 +135,15 @@ struct Opening {
 }
 
 impl Opening {
-    /// For one session, or for so many ports.
-    fn of(gateway: &Gateway, call: &ResourceCall, ports: Option<usize>) -> Result<Self, Status> {
+    /// For so many lines.
+    fn of(
+        gateway: &Gateway,
+        call: &ResourceCall,
+        transport: Transport,
+        lines: usize,
+    ) -> Result<Self, Status> {
         let parts = &call.call.parts;
-        let transport = Transport::wanted(&parts.headers, ports.is_some())?;
-        let more = ports.unwrap_or(1).saturating_sub(1) * PIECES * PIECE;
+        let more = lines.saturating_sub(1) * PIECES * PIECE;
         let share = Box::new(gateway.stream(&call.call, HELD_BYTES + more)?);
         let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
         let takeover = parts.extensions.get::<Takeover>();

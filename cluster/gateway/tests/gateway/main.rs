@@ -21,6 +21,7 @@ mod mirror;
 mod policies;
 mod reading;
 mod roles;
+mod spdy;
 mod streams;
 mod watching;
 mod webhooks;

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 /// The port that takes no connection.
 pub const CLOSED: u16 = 81;
 
-/// Says first what it is with, then what is typed, and ends with 7 when no more is; without an input at once, with 0.
+/// Says first what it is with, then what is typed, and ends with 7 when no more is; without an input at once, with 0, as a
+/// port does.
 #[derive(Clone)]
 pub struct Mirror(pub watch::Sender<usize>);
 
@@ -47,6 +48,8 @@ impl SessionSource for Mirror {
     ) -> BoxFuture<'a, Result<SessionOutput, Status>> {
         Box::pin(async move {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let code = if matches!(with, With::Port(_)) { 0 } else { 7 };
+            let tty = matches!(with, With::Command { tty: true, .. });
             let first = match with {
                 With::Port(CLOSED) => return Err(Status::bad_request("takes no connection")),
                 With::Port(port) => format!("port {port}\n"),
@@ -57,21 +60,22 @@ impl SessionSource for Mirror {
             };
             let first = stream::iter([Ok(Output::Stdout(first.into_bytes()))]);
             let open = Open::of(self);
-            let rest = stream::unfold(Some((input, open)), async |state| {
-                let (mut input, open) = state?;
+            let rest = stream::unfold(Some((input, open, code, tty)), async |state| {
+                let (mut input, open, code, tty) = state?;
                 let typed = match &mut input {
                     None => return Some((Ok(Output::Ended(0)), None)),
                     Some(input) => input.recv().await,
                 };
                 match typed {
                     Some(Typed::Bytes(bytes)) => {
-                        Some((Ok(Output::Stdout(bytes)), Some((input, open))))
+                        Some((Ok(Output::Stdout(bytes)), Some((input, open, code, tty))))
                     }
                     Some(Typed::Resize { width, height }) => {
                         let size = format!("{width}x{height}").into_bytes();
-                        Some((Ok(Output::Stderr(size)), Some((input, open))))
+                        let said = if tty { Output::Stdout(size) } else { Output::Stderr(size) };
+                        Some((Ok(said), Some((input, open, code, tty))))
                     }
-                    Some(Typed::End) => Some((Ok(Output::Ended(7)), None)),
+                    Some(Typed::End) => Some((Ok(Output::Ended(code)), None)),
                     None => Some((Err("whoever wrote to it is gone".to_owned()), None)),
                 }
             });

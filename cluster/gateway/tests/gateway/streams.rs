@@ -16,13 +16,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// For a busy machine; a passing test does not spend it.
-const LIMIT: Duration = Duration::from_mins(1);
-const PODS: &str = "/api/v1/namespaces/default/pods";
+pub const LIMIT: Duration = Duration::from_mins(1);
+pub const PODS: &str = "/api/v1/namespaces/default/pods";
 const V5: &str = "v5.channel.k8s.io";
 const V4: &str = "v4.channel.k8s.io";
 
 /// A server with a pod `p` that has a node, and a pod `nowhere` that has none.
-async fn server() -> Harness {
+pub async fn server() -> Harness {
     let server = Harness::start().await;
     for (name, node) in [("p", "n"), ("nowhere", "")] {
         let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
@@ -82,7 +82,7 @@ impl Client {
     }
 }
 
-async fn until_none_is_open(server: &Harness) {
+pub async fn until_none_is_open(server: &Harness) {
     let mut open = server.sessions.subscribe();
     timeout(LIMIT, open.wait_for(|open| *open == 0)).await.expect("all are cut").unwrap();
 }
@@ -182,7 +182,7 @@ async fn what_cannot_be_is_refused_before_the_connection_becomes_another() {
         ("p/exec?command=sh&stdout=true&container=z", "container z is not valid for pod p"),
         ("p/exec?command=sh&stdout=true", "v5.channel.k8s.io or v4.channel.k8s.io"),
         ("nowhere/exec?command=sh&stdout=true", "does not have a host assigned"),
-        ("p/portforward", "at least one port"),
+        ("p/portforward", "portforward.k8s.io or v4.channel.k8s.io"),
         ("p/portforward?ports=80", "v4.channel.k8s.io"),
     ];
     for (path, why) in table {
