@@ -168,7 +168,7 @@ mod tests {
         }
         let before = |shards: &Shards| match shards.pull_at(0, 0) {
             Pulled::Values { values, applied, .. } => (values, applied.first_missing()),
-            elsewhere => panic!("{elsewhere:?}"),
+            elsewhere @ Pulled::Elsewhere { .. } => panic!("{elsewhere:?}"),
         };
         let place = crate::training::shards::tests::place("b");
         shards.start_move(0, &place, 2).unwrap();
