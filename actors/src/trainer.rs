@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use steps::Hand;
 use thiserror::Error;
 use tokio::sync::{OnceCell, watch};
 
@@ -229,12 +230,12 @@ impl Bench {
         let mut report = self.empty_report();
         let mut failures = 0;
         let mut order_of = (u64::MAX, Arc::new(Vec::new()));
-        let mut hand = None;
+        let mut hand: Option<Hand> = None;
         loop {
             report.activation = self.link.activation();
             report.map_epoch = self.shards.epoch();
             self.is_at(Doing::Waiting);
-            let work = match self.link.ask(JOB_PATIENCE, || report.clone()).await? {
+            let work = match self.ask(&report, hand.as_ref().map(Hand::held)).await? {
                 Ok(work) => work,
                 Err(ReportError::Unknown) => {
                     match self.join(report.activation).await {
@@ -313,7 +314,13 @@ impl Bench {
                         (hand, failures) = (None, 0);
                         report.done.push(progress);
                     }
-                    Err(error) => is_passing(error, &mut failures)?,
+                    Err(error) => {
+                        if matches!(error, TrainerError::Shards(ShardError::Lost { .. })) {
+                            report.returned.push(parts.held().step);
+                            hand = None;
+                        }
+                        is_passing(error, &mut failures)?;
+                    }
                 }
             }
         }

@@ -1,11 +1,13 @@
 //! A trainer's share of steps that trainers compute together.
 
-use super::{Bench, TrainerError, number};
+use super::{Bench, JOB_PATIENCE, TrainerError, number};
 use crate::training::data_plan;
 use crate::training::in_hand::InHand;
-use crate::training::shard_client::Snapshot;
-use impresario_client::protocol::training::{Batch, Doing, Progress};
-use impresario_runtime::{clock, tasks};
+use crate::training::shard_client::{ShardError, Snapshot};
+use impresario_client::protocol::training::{
+    Batch, Doing, Held, NextPart, NextWork, Progress, ReportError, Work,
+};
+use impresario_runtime::{AskError, clock, tasks};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,24 @@ pub(super) struct Hand {
     square: f64,
 }
 
+impl Hand {
+    pub(super) fn held(&self) -> Held {
+        self.parts.held()
+    }
+}
+
 impl Bench {
+    /// Reports, says what is in hand, and asks for work.
+    pub(super) async fn ask(
+        &self,
+        report: &NextWork,
+        held: Option<Held>,
+    ) -> Result<Result<Work, ReportError>, AskError> {
+        let Some(held) = held else { return self.link.ask(JOB_PATIENCE, || report.clone()).await };
+        let part = || NextPart { asked: report.clone(), held: held.clone() };
+        self.link.ask(JOB_PATIENCE, part).await
+    }
+
     /// A step that every shard has applied already.
     pub(super) fn done_by_others(batch: &Batch) -> Progress {
         let (seconds, compute_seconds, gradient_square) = (0.0, 0.0, None);
@@ -46,7 +65,11 @@ impl Bench {
             _ => {
                 let began = clock::now();
                 let snapshot = Arc::new(self.shards.pull_at(batch.step).await?);
+                // Who comes too late has the freshest copy all the same.
                 *self.copy.lock() = Some(snapshot.clone());
+                if snapshot.has(batch.step) {
+                    return Err(ShardError::Past { step: batch.step }.into());
+                }
                 let (parts, computed) = (InHand::new(batch.step, of), Duration::ZERO);
                 let (samples, loss, square) = (0, 0.0, 0.0);
                 Hand { batch, snapshot, parts, began, computed, samples, loss, square }

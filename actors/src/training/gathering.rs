@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 /// The most parts of one step.
 pub const MOST_PARTS: u32 = 1_024;
 
-/// What a server has of a shard besides its state. It does not move with the shard: parts are pushed again.
+/// What a server has of a shard besides its state. It does not move with the shard: parts are pushed again, and who
+/// computes a part again of a step that a shard had before it moved reads there what the shard has now.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
-    /// The epoch of the shard that it belongs to.
+    /// The epoch of the shard that the gathering belongs to.
     pub(super) epoch: u64,
     pub(super) gathering: Option<Gathering>,
     pub(super) before: Option<Before>,

@@ -44,6 +44,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether every shard of it has applied this step.
+    pub fn has(&self, step: u64) -> bool {
+        self.shards.values().all(|(_, applied)| applied.contains(step))
+    }
+
     /// The fewest gradients that are in any part of it.
     pub fn version(&self) -> u64 {
         self.shards.values().map(|(version, _)| *version).min().unwrap_or(0)
@@ -244,13 +249,10 @@ impl ShardClient {
         self.pull_wanted(Wanted::Newest { averaged }).await
     }
 
-    /// All parameters as everybody has them who computes a part of this step.
+    /// All parameters as everybody has them who computes a part of this step; with it where every shard has applied
+    /// it.
     pub async fn pull_at(&self, step: u64) -> Result<Snapshot, ShardError> {
-        let snapshot = self.pull_wanted(Wanted::At(step)).await?;
-        if snapshot.shards.values().all(|(_, applied)| applied.contains(step)) {
-            return Err(ShardError::Past { step });
-        }
-        Ok(snapshot)
+        self.pull_wanted(Wanted::At(step)).await
     }
 
     async fn pull_wanted(&self, wanted: Wanted) -> Result<Snapshot, ShardError> {

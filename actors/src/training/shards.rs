@@ -134,6 +134,7 @@ impl Shards {
             && *started == epoch
         {
             *slot = Slot::Moved { epoch, to: to.clone() };
+            self.beside.remove(&shard);
         }
     }
 
@@ -151,6 +152,7 @@ impl Shards {
             };
             if is_old {
                 *slot = Slot::Moved { epoch, to };
+                self.beside.remove(&shard);
             }
         }
     }

@@ -8,9 +8,9 @@ use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::{Part, Refusal};
 use impresario_client::protocol::control;
 use impresario_client::protocol::training::{
-    Bid, ControlMembers, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork,
-    Place, ReportError, RequestBid, RequestUnsureBid, Scale, ScaleError, ServerOrder, ServerReport,
-    ShardMap, Size, TrainerReport, Welcome, Work,
+    Bid, ControlMembers, CurrentMap, Describe, Description, Held, JoinRefused, JoinTraining,
+    NextPart, NextWork, Place, ReportError, RequestBid, RequestUnsureBid, Scale, ScaleError,
+    ServerOrder, ServerReport, ShardMap, Size, TrainerReport, Welcome, Work,
 };
 use impresario_registry_api::{Epoch, Fence, Revision, shard_of};
 use impresario_runtime::clock;
@@ -40,9 +40,28 @@ impl Handler<NextWork> for TrainingJob {
     type Result = Result<Work, ReportError>;
 
     fn handle(&mut self, asked: NextWork, context: &mut Self::Context) -> Self::Result {
+        self.work(&asked, None, context)
+    }
+}
+
+impl Handler<NextPart> for TrainingJob {
+    type Result = Result<Work, ReportError>;
+
+    fn handle(&mut self, part: NextPart, context: &mut Self::Context) -> Self::Result {
+        self.work(&part.asked, Some(&part.held), context)
+    }
+}
+
+impl TrainingJob {
+    fn work(
+        &mut self,
+        asked: &NextWork,
+        held: Option<&Held>,
+        context: &mut Context<Self>,
+    ) -> Result<Work, ReportError> {
         let (before, now) = (self.state.phase(), clock::now());
         self.sure_of(now)?;
-        let work = self.state.work(&asked, now);
+        let work = self.state.work_beside(asked, held, now);
         if self.state.phase() != before {
             self.drive(context);
         }

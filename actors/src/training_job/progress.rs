@@ -76,8 +76,11 @@ impl ProgressBook {
             self.latest = (progress.step, loss * progress.samples as f64, progress.samples);
         }
         let seconds = f64::from(progress.seconds);
-        self.batch_seconds =
-            Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
+        // Who finds a step done by others says nothing of how long one takes.
+        if seconds > 0.0 {
+            self.batch_seconds =
+                Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
+        }
         if let Some(square) = progress.gradient_square.map(f64::from) {
             self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
         }

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// How long a test waits for what must come.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// How long a test waits for what must come: one that passes never does, on however slow a machine.
+pub const LIMIT: Duration = Duration::from_mins(5);
 
 pub const SAMPLES: u64 = 64;
 const INPUTS: usize = 12;

@@ -1,6 +1,6 @@
 //! A trainer's parts of a step that trainers compute together: pushed, and held until every shard has the step.
 
-use super::{ANSWER, BACKOFF, Search, ShardClient, ShardError};
+use super::{ANSWER, BACKOFF, LEAVING_PATIENCE, PATIENCE, Search, ShardClient, ShardError};
 use crate::training::in_hand::InHand;
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
@@ -9,11 +9,16 @@ use impresario_client::protocol::training::{
 use impresario_runtime::random;
 use rand::Rng as _;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
 
 impl ShardClient {
     /// Brings the parts to all shards that lack them and, where all have them, waits a moment for those of others.
-    /// Whether every shard has applied the step. Asked again until it has; the job is heard in between.
+    /// Whether every shard has applied the step. Asked again until it has; the job is heard in between. What does not
+    /// come everywhere for long is given up: others can compute it.
     pub async fn push_parts(&self, hand: &mut InHand) -> Result<bool, ShardError> {
+        hand.confirmed.clear();
+        hand.everywhere = false;
         let ranges = self.map.lock().shards.clone();
         if ranges.is_empty() {
             self.look_up().await?;
@@ -25,30 +30,34 @@ impl ShardClient {
             further |= self.push_one(hand, *number, &ranges, &mut search).await?;
         }
         let all = self.all();
-        let left: BTreeSet<u32> = all.difference(&hand.applied).copied().collect();
-        if left.is_empty() {
+        if hand.applied.is_superset(&all) {
             return Ok(true);
         }
         let is_there = |shard: &u32| numbers.iter().all(|one| hand.there.contains(&(*shard, *one)));
-        let (waits, lacks): (BTreeSet<u32>, BTreeSet<u32>) = left.into_iter().partition(is_there);
-        if lacks.is_empty() {
+        if all.iter().all(|shard| hand.applied.contains(shard) || is_there(shard)) {
             let (step, of) = (hand.step, hand.of);
-            let asks = self.by_place(&waits).into_iter().map(|(place, shards)| {
+            // Also those that have said that they have the step: who came in their place may lack it, and others may
+            // wait for these parts there.
+            let asks = self.by_place(&all).into_iter().map(|(place, shards)| {
                 let server = self.link.node().actor::<ParameterServerRole>(place.path);
                 let parts = numbers.clone();
                 async move { server.ask(AwaitStep { step, of, shards, parts }, ANSWER).await }
             });
             let answers = search.answers(join_all(asks).await);
-            // Who kept this waiting has answered, which is as good as news.
-            further |= !answers.is_empty();
-            self.hear(hand, answers)?;
+            further |= self.hear(hand, answers)?;
             if hand.applied.is_superset(&all) {
                 return Ok(true);
             }
         }
-        if further {
-            hand.vain = 0;
+        hand.everywhere = hand.confirmed.is_superset(&all);
+        if further || hand.everywhere {
+            (hand.vain, hand.news) = (0, Instant::now());
             return Ok(false);
+        }
+        let (waited, leaving) = (hand.news.elapsed(), self.leaving.load(Ordering::Acquire));
+        if waited > if leaving { LEAVING_PATIENCE } else { PATIENCE } {
+            let shards = all.difference(&hand.confirmed).count();
+            return Err(ShardError::Lost { shards, waited, cause: search.cause });
         }
         let wait = BACKOFF.wait(hand.vain, random::rng().random_range(0.0..1.0));
         hand.vain = hand.vain.saturating_add(1);

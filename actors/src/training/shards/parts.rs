@@ -21,7 +21,9 @@ impl Shards {
         }
         let beside = self.beside.entry(shard).or_default();
         if beside.epoch != *epoch {
-            *beside = Beside { epoch: *epoch, ..Beside::default() };
+            // The values are those that were here before a move that came to nothing.
+            let before = beside.before.take();
+            *beside = Beside { epoch: *epoch, gathering: None, before };
         }
         let is_it = |one: &Gathering| one.step == step && one.of == of;
         if !beside.gathering.as_ref().is_some_and(is_it) {
@@ -59,11 +61,12 @@ impl Shards {
     }
 
     /// Values as they were before this step, where that is the next or the newest one; else as they are, which the
-    /// answer says.
+    /// answer says. A shard that is leaving does not change, and can still be read.
     pub fn pull_at(&self, step: u64, shard: u32) -> Pulled {
-        if let Some(Slot::Serving { epoch, state }) = self.slots.get(&shard)
+        if let Some(Slot::Serving { state, .. } | Slot::Leaving { state, .. }) =
+            self.slots.get(&shard)
             && state.applied.first_missing() == step.saturating_add(1)
-            && let Some(beside) = self.beside.get(&shard).filter(|one| one.epoch == *epoch)
+            && let Some(beside) = self.beside.get(&shard)
             && let Some(before) = beside.before.as_ref().filter(|one| one.step == step)
         {
             let (version, values) = (before.version, before.values.clone());
@@ -155,6 +158,29 @@ mod tests {
         assert_eq!((values, applied.first_missing(), version), (vec![0.3; LENGTH], 0, 0));
         let Pulled::Values { applied, .. } = shards.pull_at(1, 0) else { panic!() };
         assert_eq!(applied.first_missing(), 1);
+    }
+
+    #[test]
+    fn a_shard_is_read_as_it_was_before_a_step_while_it_leaves_and_when_it_stays_after_all() {
+        let mut shards = shards();
+        for part in 0..4 {
+            push(&mut shards, 0, part, &[1.0; LENGTH]);
+        }
+        let before = |shards: &Shards| match shards.pull_at(0, 0) {
+            Pulled::Values { values, applied, .. } => (values, applied.first_missing()),
+            elsewhere @ Pulled::Elsewhere { .. } => panic!("{elsewhere:?}"),
+        };
+        let place = crate::training::shards::tests::place("b");
+        shards.start_move(0, &place, 2).unwrap();
+        assert_eq!(before(&shards), (vec![0.3; LENGTH], 0));
+        shards.keep(0, 3).unwrap();
+        assert_eq!(before(&shards), (vec![0.3; LENGTH], 0));
+        push(&mut shards, 1, 0, &[1.0; LENGTH]);
+        assert_eq!(before(&shards), (vec![0.3; LENGTH], 0), "the next step is not complete");
+        // What is not needed any more is not kept.
+        shards.start_move(0, &place, 4).unwrap();
+        shards.moved(0, 4);
+        assert!(shards.beside.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A step that trainers compute together: who has which of its parts. What follows from it is decided in `together`.
 
 use crate::training::data_plan;
-use impresario_client::protocol::training::{Batch, Order};
+use impresario_client::protocol::training::{Batch, Held, Order};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ pub(super) struct Barrier {
 pub(super) struct Given {
     pub(super) parts: BTreeSet<u32>,
     pub(super) since: Instant,
-    /// It has asked since: it has computed and pushed them.
+    /// Every shard has told it that it has them.
     pub(super) pushed: bool,
 }
 
@@ -41,6 +41,23 @@ impl Barrier {
         Order::Parts { batch: self.batch, parts: parts.into_iter().collect(), of: self.of }
     }
 
+    /// This trainer has these parts in hand, and no others.
+    pub(super) fn holds(&mut self, uid: &str, held: &Held, now: Instant) {
+        let parts: BTreeSet<u32> =
+            held.parts.iter().copied().filter(|part| *part < self.of).collect();
+        let before = self.given.get(uid);
+        let since = before.map_or(now, |given| given.since);
+        if before.is_none_or(|given| given.parts != parts) {
+            self.release(uid);
+        }
+        if parts.is_empty() {
+            return;
+        }
+        self.todo.retain(|part| !parts.contains(part));
+        let given = Given { parts, since, pushed: held.everywhere };
+        self.given.insert(uid.to_owned(), given);
+    }
+
     /// This trainer does not do its parts, or not any more.
     pub(super) fn release(&mut self, uid: &str) {
         self.backups.retain(|backup, of| backup != uid && of != uid);
@@ -49,13 +66,19 @@ impl Barrier {
         self.todo.extend(released.parts.into_iter().filter(|part| !is_had(part)));
     }
 
-    /// Whose parts one with nothing to do computes as well: of those who have not pushed theirs yet who has had them
-    /// longest, and each before any has two that do.
-    pub(super) fn unfinished(&self, uid: &str, may: impl Fn(&Given) -> bool) -> Option<String> {
+    /// Whose parts one with nothing to do computes as well: of those who have not pushed theirs everywhere yet who has
+    /// had them longest, and each before any has two that do. `may` is told whether it is a backup itself.
+    pub(super) fn unfinished(
+        &self,
+        uid: &str,
+        may: impl Fn(&Given, bool) -> bool,
+    ) -> Option<String> {
+        let own = self.given.get(uid).map(|given| &given.parts);
         let doubled = |other: &str| self.backups.values().filter(|of| *of == other).count();
         let others = self.given.iter().filter(|(other, given)| {
             let is_backup = self.backups.contains_key(*other);
-            *other != uid && !given.pushed && !is_backup && may(given)
+            let is_had = own.is_some_and(|own| own.is_superset(&given.parts));
+            *other != uid && !is_had && !given.pushed && may(given, is_backup)
         });
         let next = others.min_by_key(|(other, given)| (doubled(other), given.since));
         next.map(|(other, _)| other.clone())

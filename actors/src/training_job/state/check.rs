@@ -4,10 +4,11 @@
 use super::epochs::first_epoch;
 use super::{Joined, State};
 use crate::training::data_plan::DataPlan;
+use crate::training::gathering::MOST_PARTS;
 use crate::training::optimizer;
 use impresario_client::protocol::training::{
-    CurrentMap, Doing, Evaluated, HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts,
-    NextWork, Progress, ReportError, ServerReport, TrainerReport, guest_node,
+    CurrentMap, Doing, Evaluated, Held, HeldShard, Holds, JoinRefused, JoinTraining, Member,
+    ModelFacts, NextWork, Progress, ReportError, ServerReport, TrainerReport, guest_node,
     parameter_server_actor, trainer_actor,
 };
 use std::collections::BTreeSet;
@@ -161,6 +162,19 @@ impl State {
         }
         ensure(asked.map_epoch <= self.epoch, "map_epoch", || {
             format!("{} is later than {}", asked.map_epoch, self.epoch)
+        })?;
+        Ok(())
+    }
+
+    /// Whether a trainer can have this in hand.
+    pub(super) fn check_in_hand(&self, held: Option<&Held>) -> Result<(), ReportError> {
+        let Some(held) = held else { return Ok(()) };
+        let (step, most) = (held.step, MOST_PARTS as usize);
+        ensure(step < self.horizon(REPORT_AHEAD), "held.step", || {
+            format!("step {step} was not given out")
+        })?;
+        ensure(held.parts.len() <= most, "held.parts", || {
+            format!("a step has at most {most} parts")
         })?;
         Ok(())
     }

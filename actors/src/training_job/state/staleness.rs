@@ -18,7 +18,16 @@ impl State {
         };
         let others = self.joined.iter().filter(|(other, one)| at_work(other, one));
         let slowest = others.map(|(_, one)| one.batches).min();
+        // All others may be at an evaluation when one comes.
+        let has_begun = |other: &str, one: &Joined| {
+            other != uid && one.member == Member::Trainer && one.batches > 0
+        };
+        let begun = self.joined.iter().filter(|(other, one)| has_begun(other, one));
+        let begun = begun.map(|(_, one)| one.batches).min();
         let Some(joined) = self.joined.get_mut(uid) else { return Ok(limit) };
+        if joined.batches == 0 {
+            joined.batches = slowest.or(begun).unwrap_or(0);
+        }
         let slowest = slowest.unwrap_or(joined.batches);
         joined.batches = joined.batches.max(slowest);
         let ahead = joined.batches - slowest;

@@ -9,7 +9,7 @@ use super::barrier::{Barrier, Given};
 use super::work::{OVERDUE, OVERDUE_BATCHES};
 use super::{Phase, State};
 use crate::training_job::spec::Mode;
-use impresario_client::protocol::training::{Member, NextWork, Order};
+use impresario_client::protocol::training::{Held, Member, NextWork, Order, Progress};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -34,18 +34,25 @@ impl State {
         self.barrier.as_ref().is_some_and(|one| one.batch.step == step) && self.holds_parts(uid)
     }
 
-    /// A trainer asks: what it was given is pushed, or it does not do it.
-    pub(super) fn asks_at_barrier(&mut self, asked: &NextWork) {
-        let done = |step: u64| asked.done.iter().any(|progress| progress.step == step);
-        if self.barrier.as_ref().is_some_and(|barrier| done(barrier.batch.step)) {
+    /// A trainer asks. `done` is what counts of what it has done: the plan knows of that, and of nothing else.
+    pub(super) fn asks_at_barrier(
+        &mut self,
+        asked: &NextWork,
+        done: &[Progress],
+        held: Option<&Held>,
+        now: Instant,
+    ) {
+        let is_done = |step: u64| done.iter().any(|progress| progress.step == step);
+        if self.barrier.as_ref().is_some_and(|barrier| is_done(barrier.batch.step)) {
             // Who has done it was told so by every shard.
             self.barrier = None;
         }
         let Some(barrier) = &mut self.barrier else { return };
-        if asked.returned.contains(&barrier.batch.step) {
-            barrier.release(&asked.pod_uid);
-        } else if let Some(given) = barrier.given.get_mut(&asked.pod_uid) {
-            given.pushed = true;
+        let step = barrier.batch.step;
+        // What it does not name never reached it: an answer can be lost or come too late.
+        match held.filter(|held| held.step == step && !asked.returned.contains(&step)) {
+            Some(held) => barrier.holds(&asked.pod_uid, held, now),
+            None => barrier.release(&asked.pod_uid),
         }
     }
 
@@ -87,7 +94,9 @@ impl State {
             return barrier.give(uid, share, now);
         }
         let is_free = barrier.backups.len() < backup as usize && !barrier.given.contains_key(uid);
-        let may = |given: &Given| is_free || now.duration_since(given.since) > overdue;
+        let may = |given: &Given, is_backup: bool| {
+            is_free && !is_backup || now.duration_since(given.since) > overdue
+        };
         let Some(other) = barrier.unfinished(uid, may) else { return WAIT };
         let Some(given) = barrier.given.get_mut(&other) else { return WAIT };
         let theirs = given.parts.clone();

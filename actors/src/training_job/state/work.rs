@@ -4,8 +4,8 @@ use super::membership::LATEST;
 use super::{Evaluation, Holder, Phase, State, Task};
 use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{
-    Batch, Doing, NextWork, Order, Progress, ReportError, ServerOrder, ServerReport, ShardMap,
-    TrainerReport, Work,
+    Batch, Doing, Held, NextWork, Order, Progress, ReportError, ServerOrder, ServerReport,
+    ShardMap, TrainerReport, Work,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -116,9 +116,21 @@ impl State {
         Ok(!dismissed)
     }
 
-    /// A trainer reports and asks for work.
+    /// A trainer that has no parts in hand reports and asks for work.
+    #[cfg(test)]
     pub fn work(&mut self, asked: &NextWork, now: Instant) -> Result<Work, ReportError> {
+        self.work_beside(asked, None, now)
+    }
+
+    /// A trainer reports and asks for work besides what it has in hand.
+    pub fn work_beside(
+        &mut self,
+        asked: &NextWork,
+        held: Option<&Held>,
+        now: Instant,
+    ) -> Result<Work, ReportError> {
         self.check_work(asked)?;
+        self.check_in_hand(held)?;
         let uid = &asked.pod_uid;
         let joined = self.joined.get_mut(uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
@@ -160,7 +172,7 @@ impl State {
             // Who asks has nothing in hand: what else it was given never reached it.
             plan.abandon(uid);
         }
-        self.asks_at_barrier(asked);
+        self.asks_at_barrier(asked, &done, held, now);
         let asked_for = self.evaluating.take_if(|one| one.trainer == *uid);
         let mut reached = false;
         if let Some(asked_for) = asked_for {

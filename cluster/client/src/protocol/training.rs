@@ -15,7 +15,7 @@ mod shard;
 mod sizing;
 mod work;
 
-pub use barrier::{AwaitStep, PullAt, PushPart, StepState};
+pub use barrier::{AwaitStep, Held, NextPart, PullAt, PushPart, StepState};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CommitCheckpoint, Committed, LookForCheckpoint, Looked,
     RestoreShards, SaveShards, SavedShard,
@@ -51,11 +51,12 @@ pub fn is_of_guest(node: &NodeName, message: &str, body: &dyn Any) -> bool {
         return speaks_for(&join.pod_uid) && join.place.path.node == *node;
     }
     let work = body.downcast_ref().map(|NextWork { pod_uid, .. }| pod_uid);
+    let part = body.downcast_ref().map(|NextPart { asked, .. }| &asked.pod_uid);
     let trainer = body.downcast_ref().map(|TrainerReport { pod_uid, .. }| pod_uid);
     let server = body.downcast_ref().map(|ServerReport { pod_uid, .. }| pod_uid);
     let map = body.downcast_ref().map(|CurrentMap { pod_uid, .. }| pod_uid);
     let members = body.downcast_ref().map(|ControlMembers { pod_uid }| pod_uid);
-    let pod_uid = work.or(trainer).or(server).or(map).or(members);
+    let pod_uid = work.or(part).or(trainer).or(server).or(map).or(members);
     message == Describe::NAME || pod_uid.is_some_and(|uid| speaks_for(uid))
 }
 
@@ -64,6 +65,7 @@ pub fn is_from_guests(message: &str) -> bool {
     [
         JoinTraining::NAME,
         NextWork::NAME,
+        NextPart::NAME,
         TrainerReport::NAME,
         ServerReport::NAME,
         CurrentMap::NAME,
@@ -82,7 +84,7 @@ pub fn is_between_guests(message: &str) -> bool {
 role! {
     /// The actor that runs one training job.
     pub TrainingJobRole = "trainingjob" {
-        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, RequestUnsureBid, Scale, Describe, control::Describe, control::Scale],
+        asks: [JoinTraining, NextWork, NextPart, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, RequestUnsureBid, Scale, Describe, control::Describe, control::Scale],
         streams: []
     }
 }

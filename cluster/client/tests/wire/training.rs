@@ -5,12 +5,12 @@ use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
     Accept, Applied, AwaitStep, Batch, Bid, Checkpoint, CheckpointError, CommitCheckpoint,
     Committed, ControlMembers, CurrentMap, Describe, Description, Doing, Elsewhere, Evaluated,
-    Handover, HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave,
-    LookForCheckpoint, Looked, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress,
-    Provide, ProvideError, Pull, PullAt, Pulled, Push, PushPart, Pushed, ReportError, RequestBid,
-    RequestUnsureBid, RestoreShards, SaveShards, SavedShard, Scale, ScaleError, ServerOrder,
-    ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel, StaleLease, StepState,
-    TrainerReport, UnsureBid, Welcome, Work,
+    Handover, HandoverError, Held, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave,
+    LookForCheckpoint, Looked, ModelFacts, NextPart, NextWork, OptimizerKind, Order, Place,
+    Progress, Provide, ProvideError, Pull, PullAt, Pulled, Push, PushPart, Pushed, ReportError,
+    RequestBid, RequestUnsureBid, RestoreShards, SaveShards, SavedShard, Scale, ScaleError,
+    ServerOrder, ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel, StaleLease,
+    StepState, TrainerReport, UnsureBid, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -138,7 +138,10 @@ fn work(record: Record) -> Record {
         },
     ]);
     let answers = orders.map(|order| Ok(Work { map: Some(map()), order }));
+    let held = Held { step: 303, parts: vec![1, 300], everywhere: true };
+    let part = NextPart { asked: NextWork { done: Vec::new(), ..asked.clone() }, held };
     record
+        .ask([part], [Err(ReportError::Unknown)])
         .ask([asked], answers.into_iter().chain(report_errors().map(Err)))
         .ask(
             every([Doing::Waiting, Doing::Training(303), Doing::Evaluating]).map(|doing| {

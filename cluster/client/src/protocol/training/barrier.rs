@@ -1,7 +1,9 @@
 //! Steps that trainers compute together: each a part of the batch, and all parts make one gradient.
 
+use super::membership::ReportError;
 use super::parameters::Pulled;
 use super::place::Place;
+use super::work::{NextWork, Work};
 use impresario_runtime::{Lane, MESSAGE_LIMIT_BYTES, message};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,28 @@ pub struct AwaitStep {
     pub parts: Vec<u32>,
 }
 message!(AwaitStep => Vec<(u32, StepState)>, "training.AwaitStep");
+
+/// What a trainer has in hand of a step that trainers compute together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The step.
+    pub step: u64,
+    /// The parts that it has computed.
+    pub parts: Vec<u32>,
+    /// Whether every shard has said, when it was last asked, that it has them all.
+    pub everywhere: bool,
+}
+
+/// A trainer that has parts in hand tells what it has done and asks for more. One that asks by [`NextWork`] has none:
+/// what it was given it has lost, or never heard of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextPart {
+    /// What every trainer says.
+    pub asked: NextWork,
+    /// What it has in hand.
+    pub held: Held,
+}
+message!(NextPart => Result<Work, ReportError>, "training.NextPart");
 
 /// How far a shard is with a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
