@@ -9,7 +9,7 @@ use super::engine::sources::Source;
 use super::mirror::Mirror;
 use super::pod_view::PodView as _;
 use super::view::View;
-use crate::storage::own_claim;
+use crate::storage::{is_of_pod, own_claim};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::catalog::find;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 pub const EPHEMERAL_CLAIMS: &str = "ephemeral-claims";
 /// After so long one is tried again that could not be made.
 const AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// After so long it is looked again whether the claim of the pod that had the name before is gone.
+const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// Looks for pods whose claims are missing.
 pub struct EphemeralClaimsLook {
@@ -67,14 +69,19 @@ impl EphemeralClaimsLook {
             let namespace = &seen.entry.key.namespace;
             for claim in claims(pod) {
                 let name = claim["metadata"]["name"].as_str().unwrap_or_default();
-                if self.claims.get(namespace, name).is_some() {
+                if let Some(found) = self.claims.get(namespace, name) {
+                    if is_of_another(&found.object, pod.uid()) {
+                        next = Next::At(clock::timestamp() + SOON);
+                    }
                     continue;
                 }
                 let options = WriteOptions::default();
                 match self.objects.create(&row, namespace, claim.clone(), &options).await {
                     Ok(_) => {}
-                    // Made already, or another's: the scheduler looks whose it is.
-                    Err(error) if error.reason == Reason::AlreadyExists => {}
+                    // Made already, or another's: it is looked whose it is when it is seen here.
+                    Err(error) if error.reason == Reason::AlreadyExists => {
+                        next = Next::At(clock::timestamp() + SOON);
+                    }
                     Err(error) if error.is_fenced() => return Err(error.into()),
                     Err(error) => {
                         let about = json!({
@@ -106,6 +113,12 @@ fn ephemeral(pod: &Pod) -> impl Iterator<Item = (&str, Value)> {
         let template = volume.ephemeral.as_ref()?.volume_claim_template.as_ref()?;
         Some((volume.name.as_str(), serde_json::to_value(template).ok()?))
     })
+}
+
+/// Whether a claim belongs to another object than this pod, with which it goes: mostly the pod that had the name before.
+fn is_of_another(claim: &PersistentVolumeClaim, uid: &str) -> bool {
+    let mut owners = claim.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true)) && !is_of_pod(claim, uid)
 }
 
 /// Whether a pod may be waiting for a claim.
@@ -166,7 +179,10 @@ mod tests {
         assert_eq!(made[0]["metadata"]["ownerReferences"][0]["uid"], "u");
         assert_eq!(made[0]["spec"]["resources"]["requests"]["storage"], "1Gi");
         let typed = serde_json::from_value(made[0].clone()).unwrap();
-        assert!(crate::storage::is_of_pod(&typed, "u"));
+        assert!(is_of_pod(&typed, "u") && !is_of_another(&typed, "u"));
+        assert!(is_of_another(&typed, "remade"), "it is waited for until that is gone");
+        let foreign = PersistentVolumeClaim::default();
+        assert!(!is_of_another(&foreign, "u"), "it stays, and the scheduler says so");
         assert!(is_waiting(&pod));
         let mut going = pod.clone();
         going.metadata.deletion_timestamp =

@@ -4,7 +4,7 @@
 //!  claimRef                          phase       and then
 //!  none, or without a uid            Available
 //!  a claim that names the volume     Bound
-//!  a claim that names none yet       as it is    the claim's controller goes on
+//!  a claim that names none yet       as it is    the claim's controller goes on, unless the volume is being deleted
 //!  a claim that has another          Available   it is given back
 //!  a claim that is gone              Released    `Retain`: it stays so; `Delete`: it is deleted, if it is one of ours
 //! ```
@@ -53,9 +53,12 @@ impl Controller for Reconciler {
         let uid = reference.and_then(|it| it.uid.as_deref()).filter(|uid| !uid.is_empty());
         let claim = view.of::<PersistentVolumeClaim>().first();
         let is_its = claim.is_some_and(|claim| claim.metadata.uid.as_deref() == uid);
+        let is_going = volume.metadata.deletion_timestamp.is_some();
         let state = match (uid, claim) {
             (None, _) => State::Is("Available"),
             (Some(_), Some(claim)) if is_its => match volume_name(claim) {
+                // It gets another: none is bound to a volume that goes.
+                "" if is_going => State::Free,
                 "" => State::AsItIs,
                 its if its == name => State::Is("Bound"),
                 // Made for a claim that has got another meanwhile.
@@ -72,7 +75,6 @@ impl Controller for Reconciler {
             _ => State::Free,
         };
         let was = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-        let is_going = volume.metadata.deletion_timestamp.is_some();
         let (phase, why) = match state {
             State::AsItIs => (was.unwrap_or("Available"), None),
             State::Is(phase) => (phase, None),

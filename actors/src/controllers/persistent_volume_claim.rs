@@ -243,6 +243,9 @@ fn find(view: &View<'_, PersistentVolumeClaim>, now: Timestamp, effects: &mut Ef
             return wait(view, effects, Event::warning("FailedBinding", why));
         };
         let spec = volume.spec.clone().unwrap_or_default();
+        if volume.metadata.deletion_timestamp.is_some() {
+            return wait(view, effects, goes(volume));
+        }
         return match (held(volume, claim), satisfies(claim, &spec)) {
             (Held::Others, _) => {
                 let why = format!("volume {wanted:?} already bound to a different claim.");
@@ -258,6 +261,9 @@ fn find(view: &View<'_, PersistentVolumeClaim>, now: Timestamp, effects: &mut Ef
     // One that is its first: a crash may have come between the two writes.
     let is = |wanted: Held| volumes.iter().find(move |volume| held(volume, claim) == wanted);
     if let Some(volume) = is(Held::Its).or_else(|| is(Held::Kept)) {
+        if volume.metadata.deletion_timestamp.is_some() {
+            return wait(view, effects, goes(volume));
+        }
         let spec = volume.spec.clone().unwrap_or_default();
         if storage(spec.capacity.as_ref()) < asked(claim) {
             let name = volume.metadata.name.as_deref().unwrap_or_default();
@@ -301,6 +307,12 @@ fn find(view: &View<'_, PersistentVolumeClaim>, now: Timestamp, effects: &mut Ef
         return wait(view, effects, Event::normal("WaitForFirstConsumer", why));
     }
     provision(view, class, node, now, effects);
+}
+
+/// What is said of a volume that a claim would have, and that is being deleted: when it is gone it gets another.
+fn goes(volume: &PersistentVolume) -> Event {
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    Event::warning("FailedBinding", format!("volume {name:?} is being deleted"))
 }
 
 /// Finds one of the volumes that are there, since nobody is to make one.

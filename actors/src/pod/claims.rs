@@ -4,12 +4,18 @@
 
 use super::kit::Kit;
 use crate::change::{self, ChangeError};
+use crate::scheduler::fit;
 use crate::storage::{Held, annotation, claimed, held, is_of_pod, volume_name};
-use impresario_api::storage::{BIND_COMPLETED, LOCAL_DRIVER, NODE_ATTRIBUTE};
+use impresario_api::storage::{
+    BIND_COMPLETED, FOLDER_FINALIZER, FOLDER_MADE, LOCAL_DRIVER, NODE_ATTRIBUTE,
+};
 use impresario_registry_api::Key;
 use k8s_openapi::api::core::v1::{
-    HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod,
+    HostPathVolumeSource, Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why a claim of the pod cannot be mounted. It is tried again: the claim may get its volume.
@@ -31,6 +37,14 @@ pub(super) enum ClaimError {
     NoVolume(String, String),
     #[error("persistentvolume {0:?} is a folder of node {1:?}, and the pod is on another")]
     Elsewhere(String, String),
+    #[error(
+        "persistentvolume {volume:?}: its nodeAffinity does not choose node {node:?}: delete the pod, and make it without nodeName"
+    )]
+    NotChosen { volume: String, node: String },
+    #[error(
+        "persistentvolume {0:?} is being removed: delete the pod, or make it with another claim"
+    )]
+    VolumeGoing(String),
     #[error(
         "persistentvolume {volume:?}: this node mounts no {what}: hostPath, local and {LOCAL_DRIVER} are what it mounts, as file systems without mountOptions"
     )]
@@ -55,6 +69,10 @@ pub(super) struct Found {
     pub(super) volume: String,
     pub(super) source: Source,
     pub(super) read_only: bool,
+    /// The uid of the volume's object.
+    pub(super) uid: String,
+    /// Whether it is said of it that its folder was made.
+    pub(super) was_made: bool,
 }
 
 /// Reads the claims of a pod and their volumes.
@@ -80,17 +98,70 @@ pub(super) async fn of(kit: &Kit, pod: &Pod) -> Result<Vec<Found>, ClaimError> {
         let key = Key::new("persistentvolumes", "", &volume);
         let found: Option<PersistentVolume> = change::get(&kit.registry, key).await?;
         let found = found.filter(|found| held(found, &claim) == Held::Its);
-        let Some(spec) = found.and_then(|found| found.spec) else {
+        let Some(PersistentVolume { metadata, spec: Some(spec), .. }) = found else {
             return Err(ClaimError::NoVolume(volume, name));
         };
-        let source = source(&volume, spec, kit.node_name())?;
+        if is_being_removed(&metadata) {
+            return Err(ClaimError::VolumeGoing(volume));
+        }
+        let node = kit.node_name();
+        if is_tied(&spec) {
+            let found: Option<Node> =
+                change::get(&kit.registry, Key::new("nodes", "", node)).await?;
+            let labels = found.and_then(|found| found.metadata.labels).unwrap_or_default();
+            if !is_chosen(&spec, node, &labels) {
+                return Err(ClaimError::NotChosen { volume, node: node.to_owned() });
+            }
+        }
+        let source = source(&volume, spec, node)?;
         all.push(Found {
             volume: wanted.volume.to_owned(),
             source,
             read_only: wanted.is_read_only,
+            was_made: was_made(&metadata),
+            uid: metadata.uid.unwrap_or_default(),
         });
     }
     Ok(all)
+}
+
+/// Whether nothing holds a volume any more but its node, which may be removing what is in it now.
+fn is_being_removed(volume: &ObjectMeta) -> bool {
+    let finalizers = volume.finalizers.as_deref().unwrap_or_default();
+    volume.deletion_timestamp.is_some() && finalizers == [FOLDER_FINALIZER]
+}
+
+/// Whether its node has made the folder of this volume, and not of one from which its object was copied.
+fn was_made(volume: &ObjectMeta) -> bool {
+    let made = volume.annotations.as_ref().and_then(|all| all.get(FOLDER_MADE));
+    made.is_some() && made == volume.uid.as_ref()
+}
+
+/// Says of a volume that its folder was made.
+pub(super) async fn folder_made(kit: &Kit, name: &str, uid: &str) -> Result<(), ChangeError> {
+    let key = Key::new("persistentvolumes", "", name);
+    let mark = |volume: &mut Value| {
+        let Some(metadata) = volume["metadata"].as_object_mut() else { return };
+        let all = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if !all.is_object() {
+            *all = json!({});
+        }
+        all[FOLDER_MADE] = uid.into();
+    };
+    change::change(&kit.registry, &key, Some(uid), None, mark).await.map(drop)
+}
+
+/// Whether a volume is something that each machine has by that path, and says which nodes it means. The scheduler is passed by
+/// where a pod names its node: on another one the path may be somebody else's volume.
+fn is_tied(spec: &PersistentVolumeSpec) -> bool {
+    (spec.host_path.is_some() || spec.local.is_some()) && spec.node_affinity.is_some()
+}
+
+/// Whether a volume can be reached from the node with this name and these labels, as it says itself.
+fn is_chosen(spec: &PersistentVolumeSpec, node: &str, labels: &BTreeMap<String, String>) -> bool {
+    let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
+    let terms = required.map(|required| required.node_selector_terms.as_slice());
+    fit::is_chosen(&BTreeMap::new(), terms, node, labels)
 }
 
 /// What a volume is on the node of this name.
@@ -148,7 +219,49 @@ fn source(name: &str, spec: PersistentVolumeSpec, node: &str) -> Result<Source, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn a_path_of_another_node_is_not_mounted_here_whoever_has_put_the_pod_here() {
+        let affinity = |node: &str| {
+            json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}})
+        };
+        let table = [
+            (json!({"local": {"path": "/x"}, "nodeAffinity": affinity("n1")}), true),
+            (json!({"local": {"path": "/x"}, "nodeAffinity": affinity("n2")}), false),
+            (json!({"hostPath": {"path": "/x"}, "nodeAffinity": affinity("n2")}), false),
+            (json!({"hostPath": {"path": "/x"}}), true),
+        ];
+        let labels = [("kubernetes.io/hostname".to_owned(), "n1".to_owned())].into();
+        for (spec, expected) in table {
+            let typed = serde_json::from_value(spec.clone()).unwrap();
+            assert_eq!(!is_tied(&typed) || is_chosen(&typed, "n1", &labels), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_folder_was_made_for_the_volume_whose_uid_says_so_and_none_is_mounted_that_its_node_removes()
+     {
+        let of = |metadata: Value| {
+            let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
+            (was_made(&metadata), is_being_removed(&metadata))
+        };
+        let since = "2026-03-01T00:00:00Z";
+        let table = [
+            (json!({"uid": "u"}), (false, false)),
+            (json!({"uid": "u", "annotations": {FOLDER_MADE: "u"}}), (true, false)),
+            (json!({"uid": "u", "annotations": {FOLDER_MADE: "before"}}), (false, false)),
+            (json!({"finalizers": [FOLDER_FINALIZER]}), (false, false)),
+            (json!({"finalizers": [FOLDER_FINALIZER], "deletionTimestamp": since}), (false, true)),
+            (
+                json!({"finalizers": [FOLDER_FINALIZER, "a/b"], "deletionTimestamp": since}),
+                (false, false),
+            ),
+        ];
+        for (metadata, expected) in table {
+            assert_eq!(of(metadata.clone()), expected, "{metadata}");
+        }
+    }
 
     #[test]
     fn what_a_node_can_mount_is_mounted_and_the_rest_is_said_by_its_name() {

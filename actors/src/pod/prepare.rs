@@ -201,9 +201,9 @@ async fn prepared(
     let mut of_machine: Vec<_> =
         of_machine.into_iter().filter_map(|it| Some((it.name, it.host_path?, false))).collect();
     let mut folders = Vec::new();
-    for claims::Found { volume, source, read_only } in claimed {
+    for claims::Found { volume, source, read_only, uid, was_made } in claimed {
         match source {
-            claims::Source::Folder(name) => folders.push((volume, name, read_only)),
+            claims::Source::Folder(name) => folders.push((volume, name, read_only, uid, was_made)),
             claims::Source::Path(path) => of_machine.push((volume, path, read_only)),
         }
     }
@@ -235,17 +235,26 @@ async fn prepared(
                 .map_err(PrepareError::Resolver)?,
             None => None,
         };
-        for (volume, name, read_only) in folders {
-            let at = volumes::folder(&volumes_folder, &name, from.fs_group)?;
+        let mut made = Vec::new();
+        for (volume, name, read_only, uid, was_made) in folders {
+            let wanted = volumes::Wanted { name: &name, uid: &uid, was_made, group: from.fs_group };
+            let at = volumes::folder(&volumes_folder, &wanted)?;
             placed.insert(volume, volumes::Placed { read_only, ..at });
+            if !was_made {
+                made.push((name, uid));
+            }
         }
         for volume in &wanted {
             placed.insert(volume.name.clone(), volumes::place(&folder, volume, &from)?);
         }
-        Ok::<_, PrepareError>((placed, resolver))
+        Ok::<_, PrepareError>((placed, resolver, made))
     });
-    let (volumes, resolver) =
+    let (volumes, resolver, made) =
         place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
+    // Before anything is written there: a folder that is said to have been made is never made again.
+    for (name, uid) in made {
+        claims::folder_made(&kit, &name, &uid).await?;
+    }
     let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
     let prepared = Prepared { address, sandbox, volumes, guest, resolver };
     Ok((prepared, tokens.replace_in, warnings))

@@ -71,6 +71,7 @@ impl Handler<Pass> for Scheduler {
         // Nobody has told in time what became of its placement: the room that was taken off for it is its own again.
         while let Some((_, uid)) = self.in_doubt.pop_front_if(|(until, _)| *until <= now) {
             self.picture.unassume(&uid);
+            self.volumes.let_go(&uid);
         }
         let (ready, is_cut) = turn(&self.queue, now, PASS);
         let time = clock::timestamp().as_millisecond();
@@ -152,6 +153,9 @@ impl Scheduler {
         let mut bindings = Vec::with_capacity(uids.len());
         let mut asked_for = Vec::with_capacity(uids.len());
         for uid in &uids {
+            if !self.takes_claims(uid) {
+                continue;
+            }
             self.queue.placing(uid);
             let Some(waiting) = self.queue.get(uid) else { continue };
             pods.push(PodReservation { uid: uid.clone(), resources: waiting.pod.requests.clone() });
@@ -164,6 +168,9 @@ impl Scheduler {
             });
             let pod = waiting.pod.clone();
             self.picture.assume(&pod, &node);
+        }
+        if pods.is_empty() {
+            return;
         }
         self.asking.insert(node.clone(), clock::now());
         let actor = self.node_actor(&node);
@@ -249,6 +256,7 @@ impl Scheduler {
                 }
                 Some(Placed::Lost) | None => {
                     self.picture.unassume(uid);
+                    self.volumes.let_go(uid);
                     self.queue.failed(uid, now);
                 }
             }

@@ -80,6 +80,17 @@ impl Scheduler {
         placements
     }
 
+    /// Gives a pod that a node is asked for those of its claims that one pod alone may have. One who comes second waits until
+    /// it is known what came of the first.
+    pub(super) fn takes_claims(&mut self, uid: &str) -> bool {
+        let volumes = self.queue.get(uid).and_then(|waiting| waiting.pod.volumes.clone());
+        let takes = volumes.is_none_or(|volumes| self.volumes.take(uid, &volumes.alone));
+        if !takes {
+            self.queue.behind(uid, clock::now() + BOUND_WITHIN);
+        }
+        takes
+    }
+
     fn write_choices(
         &mut self,
         uid: String,

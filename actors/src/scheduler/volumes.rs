@@ -94,6 +94,8 @@ pub(super) struct Volumes {
     users: HashMap<(String, String), BTreeSet<String>>,
     /// The claims of these pods.
     used: HashMap<String, Vec<(String, String)>>,
+    /// Which pod that is being bound is to have a claim that one alone may have.
+    taken: HashMap<(String, String), String>,
 }
 
 impl Volumes {
@@ -109,11 +111,12 @@ impl Volumes {
         self.classes.seen(followed);
     }
 
-    /// A pod was read that has a node. Whether claims are used by fewer now.
+    /// A pod was read that has a node. Whether claims are used by fewer now, or by one who may be the only one.
     pub(super) fn pod_bound(&mut self, uid: &str, pod: &Pod, is_over: bool) -> bool {
         if is_over {
             return self.pod_gone(uid);
         }
+        self.let_go(uid);
         if self.used.contains_key(uid) {
             return false; // what it names does not change
         }
@@ -125,12 +128,35 @@ impl Volumes {
         for place in &all {
             self.users.entry(place.clone()).or_default().insert(uid.to_owned());
         }
+        let is_alone = all
+            .iter()
+            .any(|(namespace, name)| self.claims.get(namespace, name).is_some_and(is_for_one));
         self.used.insert(uid.to_owned(), all);
-        false
+        is_alone
+    }
+
+    /// Gives a pod that is about to be bound those claims that one alone may have; not where another has one of them, or is
+    /// about to.
+    pub(super) fn take(&mut self, uid: &str, alone: &[(String, String)]) -> bool {
+        let is_anothers = |place: &(String, String)| {
+            let users = self.users.get(place).into_iter().flatten();
+            users.chain(self.taken.get(place)).any(|user| user != uid)
+        };
+        if alone.iter().any(is_anothers) {
+            return false;
+        }
+        self.taken.extend(alone.iter().map(|place| (place.clone(), uid.to_owned())));
+        true
+    }
+
+    /// A pod is not about to be bound any more.
+    pub(super) fn let_go(&mut self, uid: &str) {
+        self.taken.retain(|_, user| user != uid);
     }
 
     /// A pod is gone. Whether claims are used by fewer now.
     pub(super) fn pod_gone(&mut self, uid: &str) -> bool {
+        self.let_go(uid);
         let Some(all) = self.used.remove(uid) else { return false };
         for place in &all {
             if let Some(users) = self.users.get_mut(place) {
@@ -154,7 +180,14 @@ impl Volumes {
         let mut found = VolumeNeeds::default();
         for wanted in all {
             match self.need(pod, &wanted.claim, wanted.is_own) {
-                Ok(need) => found.needs.push(need),
+                Ok(need) => {
+                    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+                    let claim = self.claims.get(&namespace, &wanted.claim);
+                    if claim.is_some_and(is_for_one) {
+                        found.alone.push((namespace, wanted.claim));
+                    }
+                    found.needs.push(need);
+                }
                 Err(why) => {
                     let blocked = Some(why);
                     return Some(VolumeNeeds { blocked, ..VolumeNeeds::default() });
@@ -180,10 +213,8 @@ impl Volumes {
         if claim.metadata.deletion_timestamp.is_some() {
             return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
         }
-        let modes = claim.spec.iter().flat_map(|spec| spec.access_modes.iter().flatten());
-        let is_alone = modes.into_iter().any(|mode| mode == "ReadWriteOncePod");
         let users = self.users.get(&(namespace.to_owned(), name.to_owned()));
-        if is_alone && users.is_some_and(|users| users.iter().any(|user| user != uid)) {
+        if is_for_one(claim) && users.is_some_and(|users| users.iter().any(|user| user != uid)) {
             return Err("node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
                 .to_owned());
         }
@@ -234,6 +265,12 @@ impl Volumes {
     pub(super) fn claim(&self, namespace: &str, name: &str) -> Option<&PersistentVolumeClaim> {
         self.claims.get(namespace, name)
     }
+}
+
+/// Whether one pod alone may have a claim.
+fn is_for_one(claim: &PersistentVolumeClaim) -> bool {
+    let mut modes = claim.spec.iter().flat_map(|spec| spec.access_modes.iter().flatten());
+    modes.any(|mode| mode == "ReadWriteOncePod")
 }
 
 fn terms_of(volume: &PersistentVolume) -> Terms {

@@ -35,6 +35,8 @@ pub const NODE_ATTRIBUTE: &str = "node";
 pub const NODE_POINTER: &str = "/spec/csi/volumeAttributes/node";
 /// What holds such a volume until its node has removed the folder.
 pub const FOLDER_FINALIZER: &str = "impresario.dev/local-volume";
+/// The uid of such a volume, once its node has made the folder: it is not made again.
+pub const FOLDER_MADE: &str = "impresario.dev/local-volume-made";
 /// What holds a claim that a pod uses.
 pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// What holds a volume that is bound.

@@ -21,7 +21,7 @@ mod sources;
 
 pub use downward::{field, resource};
 pub use error::VolumeError;
-pub use folders::{FOLDERS, folder, is_below, remove_folder};
+pub use folders::{FOLDERS, Wanted, folder, is_below, remove_folder};
 pub(crate) use part::open_source;
 pub use payload::Payload;
 pub use sources::Sources;

@@ -94,7 +94,9 @@ fn a_volume_is_what_its_claim_makes_of_it_and_goes_as_its_policy_says() {
         its Bound going            | c    | v | Bound     |
         its Delete Released going  |      |   | Released  | lets go
         free Available going       |      |   | Available | lets go
-        its going                  | c    |   | Pending   |
+        its going                  | c    |   | Released  | lets go
+        its going                  | c    | v | Bound     |
+        its Available going        | c    | v | Bound     |
     ";
     for row in table.trim().lines() {
         let [words, uid, names, phase, does] = cells(row);

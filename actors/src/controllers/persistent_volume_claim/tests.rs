@@ -129,6 +129,8 @@ fn a_claim_gets_the_volume_that_is_its_or_says_why_it_has_none() {
         v     | others | 5Gi    | v   | Pending | FailedBinding
         v     | 1Gi    | 5Gi    | v   | Pending | VolumeMismatch
         x     | 5Gi    | 5Gi    | x   | Pending | FailedBinding
+              | goes   | 5Gi    |     | Pending | FailedBinding
+        v     | goes   | 5Gi    | v   | Pending | FailedBinding
     ";
     for row in table.trim().lines().skip(1) {
         let [wants, v, w, has, phase, says] = cells(row);
@@ -136,6 +138,11 @@ fn a_claim_gets_the_volume_that_is_its_or_says_why_it_has_none() {
         for (name, what) in [("v", v), ("w", w)] {
             world = match what {
                 "its" => world.volume(name, "9Gi", &its),
+                "goes" => {
+                    let mut world = world.volume(name, "9Gi", &its);
+                    world.volumes[0]["metadata"]["deletionTimestamp"] = NOW.into();
+                    world
+                }
                 "others" => world.volume(name, "9Gi", &others),
                 size => world.volume(name, size, &json!({})),
             };

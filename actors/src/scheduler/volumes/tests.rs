@@ -134,6 +134,43 @@ fn what_is_chosen_is_the_smallest_on_the_node_and_no_volume_twice() {
 }
 
 #[test]
+fn a_node_is_fit_where_all_claims_of_the_pod_have_a_volume_each() {
+    let none = Value::Null;
+    let volumes = [
+        volume("a", "5Gi", "n1", &none),
+        volume("b", "6Gi", "n2", &none),
+        volume("c", "9Gi", "n2", &none),
+    ];
+    let large = json!({"/spec/resources": {"requests": {"storage": "8Gi"}}});
+    let small = json!({});
+    let classes = [class("late", NO_PROVISIONER, "WaitForFirstConsumer")];
+    let fit = |first: &Value, second: &Value| {
+        let known = known(&[claim("x", first), claim("y", second)], &volumes, &classes);
+        fit_on(&known.needs(&pod("p", &["x", "y"])).unwrap())
+    };
+    assert_eq!(fit(&small, &small), "n2");
+    assert_eq!((fit(&small, &large), fit(&large, &small)), ("n2".into(), "n2".into()));
+    assert!(fit(&large, &large).contains("didn't find"));
+}
+
+#[test]
+fn who_takes_the_one_that_another_needs_gets_another() {
+    let open = |claim: &str, volumes: &[&str]| Need::Open {
+        claim: claim.into(),
+        volumes: volumes.iter().map(|name| ((*name).to_owned(), None)).collect(),
+        made: None,
+    };
+    let needs = VolumeNeeds {
+        needs: vec![open("x", &["a", "b"]), open("y", &["a"]), open("z", &["b", "c"])],
+        ..VolumeNeeds::default()
+    };
+    let take =
+        |claim: &str, volume: &str| Choice::Take { claim: claim.into(), volume: volume.into() };
+    let all = |_: &[NodeSelectorTerm]| true;
+    assert_eq!(needs.choices(all), [take("x", "b"), take("y", "a"), take("z", "c")]);
+}
+
+#[test]
 fn a_claim_for_one_pod_alone_is_given_to_no_second_before_the_first_is_over() {
     let alone = claim("c", &json!({"/spec/accessModes": ["ReadWriteOncePod"]}));
     let classes = [class("late", "impresario.dev/local", "WaitForFirstConsumer")];
@@ -142,8 +179,17 @@ fn a_claim_for_one_pod_alone_is_given_to_no_second_before_the_first_is_over() {
         |known: &Volumes| known.needs(&pod("second", &["c"])).unwrap().blocked.is_some();
     assert!(!is_blocked(&known));
     let first = pod("first", &["c"]);
-    known.pod_bound("first", &first, false);
-    assert!(is_blocked(&known));
+    // Both are planned in one pass.
+    let asked = |known: &Volumes, uid: &str| known.needs(&pod(uid, &["c"])).unwrap().alone;
+    let (one, other) = (asked(&known, "first"), asked(&known, "second"));
+    assert!(known.take("first", &one) && !known.take("second", &other));
+    known.let_go("first");
+    assert!(known.take("second", &other), "the first was refused by its node");
+    assert!(!known.take("first", &one));
+    known.pod_gone("second");
+    assert!(known.take("first", &one));
+    assert!(known.pod_bound("first", &first, false), "who waits is told of it");
+    assert!(is_blocked(&known) && !known.take("second", &other));
     assert!(known.needs(&first).unwrap().blocked.is_none(), "it is its own");
     assert!(known.pod_bound("first", &first, true) && !is_blocked(&known));
 }

@@ -93,9 +93,12 @@ fn default_volume(volume: &mut Value) {
     release(volume);
 }
 
-/// A volume that is marked and not bound is held by nothing of ours: in Kubernetes a controller says so a moment later.
+/// A volume that is marked and that no claim has is held by nothing of ours: in Kubernetes a controller says so a moment later.
+/// Of one that a claim has that controller says it here too: the phase is written last, and the claim's pods may run by then.
 fn release(volume: &mut Value) {
-    if has(volume, "metadata.deletionTimestamp") && text(volume, "status.phase") != "Bound" {
+    let is_free =
+        text(volume, "status.phase") != "Bound" && text(volume, "spec.claimRef.uid").is_empty();
+    if has(volume, "metadata.deletionTimestamp") && is_free {
         metadata::let_go(volume, VOLUME_PROTECTION);
     }
 }
@@ -307,13 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_is_deleted_is_held_for_as_long_as_it_is_bound() {
-        let held = |phase: &str| {
+    fn a_volume_that_is_deleted_is_held_for_as_long_as_a_claim_has_it() {
+        let held = |phase: &str, uid: Value| {
             let mut marked = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z",
-                "finalizers": [VOLUME_PROTECTION, "a/b"]}, "status": {"phase": phase}});
+                "finalizers": [VOLUME_PROTECTION, "a/b"]}, "status": {"phase": phase},
+                "spec": {"claimRef": {"namespace": "ns", "name": "c", "uid": uid}}});
             default_volume(&mut marked);
             list(&marked, "metadata.finalizers").len()
         };
-        assert_eq!((held("Bound"), held("Released")), (2, 1));
+        assert_eq!((held("Bound", Value::Null), held("Available", Value::Null)), (2, 1));
+        // Whose phase was not written yet, and whose claim is gone: its controller lets it go.
+        assert_eq!((held("Pending", "u".into()), held("Released", "u".into())), (2, 2));
     }
 }

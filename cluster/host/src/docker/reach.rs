@@ -63,7 +63,11 @@ async fn told(socket: &Path) -> Result<Vec<Target>, String> {
         let process = process.and_then(|pid| u32::try_from(pid).ok()).and_then(ProcessKey::of);
         let names = summary.names.unwrap_or_default();
         let name = names.first().map_or(id.as_str(), |name| name.trim_start_matches('/'));
-        found.extend(process.map(|process| Target { name: name.to_owned(), process, own: None }));
+        found.extend(process.map(|process| Target {
+            name: name.to_owned(),
+            process,
+            own: Vec::new(),
+        }));
     }
     Ok(found)
 }

@@ -14,7 +14,7 @@ use crate::container::{DriverError, Mount, StartError};
 use crate::mount_table::{Mounted, mount_points, mount_table};
 use crate::opening::{Opening, Openings, Unanswered};
 use crate::private::{nodes_of_this_machine, places};
-use crate::volumes::{open_source, unmount_below};
+use crate::volumes::{FOLDERS, open_source, unmount_below};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::socket::{getsockopt, sockopt},
@@ -101,6 +101,16 @@ impl Sources {
         asked: &Mutex<Option<Mount>>,
     ) -> Result<Pinned, StartError> {
         let own = self.config.pods.join(&self.uid);
+        // The folders of volumes that outlive pods: the node gives one to those pods alone that have its claim, and lets
+        // no `hostPath` name it.
+        let folders = self.config.pods.with_file_name(FOLDERS);
+        let real = fs::canonicalize(&folders).ok();
+        let is_kept = |mount: &Mount, at: &Path| {
+            let its =
+                real.as_ref().zip(mount.source.file_name()).map(|(real, name)| real.join(name));
+            mount.source.parent() == Some(folders.as_path())
+                && its.is_some_and(|its| at.starts_with(its))
+        };
         let mut kept = self.config.hidden.clone();
         let others = nodes_of_this_machine();
         kept.extend(others.map_err(DriverError::io("keeping other nodes' files from it"))?);
@@ -119,7 +129,7 @@ impl Sources {
             let path = mount.sub_path.as_ref().map(|part| mount.source.join(part));
             let opened = opening
                 .approach(path.as_ref().unwrap_or(&mount.source), &table)
-                .and_then(|()| look(mount, is_own, &kept, &table));
+                .and_then(|()| look(mount, |at| is_own || is_kept(mount, at), &kept, &table));
             let at = opened.and_then(|(opened, at)| {
                 // Its own: one who was slow to open its sources may still take its places away.
                 let place = format!("{}-{}-{number}", self.container, opening.number);
@@ -163,14 +173,14 @@ fn refused(mount: &Mount, cause: String) -> StartError {
 /// What is to be mounted, and its name without links.
 fn look(
     mount: &Mount,
-    is_own: bool,
+    is_own: impl Fn(&Path) -> bool,
     kept: &[PathBuf],
     table: &[Mounted],
 ) -> Result<(OwnedFd, PathBuf), String> {
     let opened = open_source(mount)?;
     let at = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
         .map_err(|error| error.to_string())?;
-    match kept_from(&at, kept, table).filter(|_| !is_own) {
+    match kept_from(&at, kept, table).filter(|_| !is_own(&at)) {
         Some(path) => Err(format!(
             "{} may not be mounted: it holds, or lies in, {}, which no pod of this node may have",
             at.display(),
@@ -446,9 +456,12 @@ mod tests {
     fn no_volume_of_the_host_holds_the_keys_of_a_node_or_lies_among_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["node/pki", "node/pods/uid/volumes/v", "node/pods/other/v", "engine", "data"] {
+        let made = ["node/pki", "node/pods/uid/volumes/v", "node/pods/other/v", "engine", "data"];
+        for name in made.into_iter().chain(["node/volumes/pvc-1/part"]) {
             fs::create_dir_all(path(name)).unwrap();
         }
+        symlink(path("node/pki"), path("node/volumes/pvc-1/link")).unwrap();
+        symlink(path("node/pki"), path("node/volumes/pvc-2")).unwrap();
         fs::write(path("engine/docker.sock"), "").unwrap();
         symlink(path("node/pki"), path("data/link")).unwrap();
         let config = config(folder.path());
@@ -468,7 +481,12 @@ mod tests {
             assert!(is_refused(&config, false, as_volume(&path(source), None)), "{source}");
             assert!(!is_refused(&config, true, as_volume(&path(source), None)), "{source}");
         }
-        for source in ["data", "node/pods/uid/volumes/v"] {
+        for source in ["node/volumes", "node/volumes/pvc-1/part", "node/volumes/pvc-2"] {
+            assert!(is_refused(&config, false, as_volume(&path(source), None)), "{source}");
+        }
+        let of_claim = path("node/volumes/pvc-1");
+        assert!(is_refused(&config, false, as_volume(&of_claim, Some("link"))));
+        for source in ["data", "node/pods/uid/volumes/v", "node/volumes/pvc-1"] {
             assert!(!is_refused(&config, false, as_volume(&path(source), None)), "{source}");
         }
     }

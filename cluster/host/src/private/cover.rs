@@ -28,19 +28,22 @@ pub(crate) struct Target {
     pub name: String,
     /// Its first process.
     pub process: ProcessKey,
-    /// The folder of its pod: what of that is mounted in it is its own.
-    pub own: Option<PathBuf>,
+    /// The folder of its pod, and those of its volumes that outlive the pod: what of these is mounted in it is its own.
+    pub own: Vec<PathBuf>,
 }
 
 impl Target {
     /// A container of the `process` driver by its folder; none before it is born.
     pub fn in_folder(folder: &Path) -> io::Result<Option<Self>> {
         let born: Option<record::Born> = record::read(folder, "born.json")?;
-        Ok(born.map(|born| Self {
-            name: folder.display().to_string(),
-            process: born.process,
-            own: folder.ancestors().nth(3).map(Path::to_owned),
-        }))
+        let Some(born) = born else { return Ok(None) };
+        // Without it what is the container's could be taken from it: it is an error where it cannot be read.
+        let order: Option<record::Order> = record::read(folder, "taken.json")?;
+        let own = match order {
+            Some(order) => order.own(folder),
+            None => record::pod_folder(folder).map(Path::to_owned).into_iter().collect(),
+        };
+        Ok(Some(Self { name: folder.display().to_string(), process: born.process, own }))
     }
 }
 
@@ -147,6 +150,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_container_has_by_right_the_folder_of_its_pod_and_those_of_its_claims() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("pods/uid/containers/a/0");
+        fs::create_dir_all(&folder).unwrap();
+        assert!(Target::in_folder(&folder).unwrap().is_none(), "it is not born");
+        let process = ProcessKey::of(std::process::id()).unwrap();
+        let born = serde_json::json!({"process": process, "started_at": "2026-03-01T00:00:00Z",
+            "warnings": [], "cgroup": null});
+        record::write(&folder, "born.json", &born).unwrap();
+        let mount = |source: &str| {
+            serde_json::json!({"volume": "v", "source": data.path().join(source), "sub_path": null,
+                "target": "/v", "read_only": false})
+        };
+        let none = || serde_json::json!([]);
+        let order = serde_json::json!({"folder": folder, "cgroup": null, "hidden": [], "spec": {
+            "pod": {"uid": "uid", "namespace": "ns", "name": "p", "hostname": "p", "address": null,
+                "host_network": false},
+            "name": "a", "attempt": 0, "image": "", "pull": crate::container::PullPolicy::Never,
+            "command": none(), "args": none(), "working_dir": null, "env": none(), "gpus": none(),
+            "mounts": [mount("volumes/pvc-1"), mount("keys"), mount("volumes/pvc-2/in")],
+            "resources": crate::container::Resources::default(),
+            "user": crate::container::User::default(),
+            "log": crate::container::LogLimit::default()}});
+        record::write(&folder, "taken.json", &order).unwrap();
+        let own = Target::in_folder(&folder).unwrap().unwrap().own;
+        assert_eq!(own, [data.path().join("pods/uid"), data.path().join("volumes/pvc-1")]);
+        fs::write(folder.join("taken.json"), "[").unwrap();
+        assert!(Target::in_folder(&folder).is_err(), "what is its own is not known");
+    }
+
+    #[test]
     fn containers_are_covered_side_by_side_and_each_that_fails_is_named() {
         let folder = tempfile::tempdir().unwrap();
         // Each waits until as many are there as may be at once: one after the other they would wait for ever.
@@ -161,7 +195,7 @@ mod tests {
         let target = |number: usize| Target {
             name: number.to_string(),
             process: process.clone(),
-            own: None,
+            own: Vec::new(),
         };
         let targets: Vec<_> = (0..SIDE_BY_SIDE).map(target).collect();
         let failed = cover_all(&shim, &targets, &[]);

@@ -36,12 +36,11 @@ impl Hidden {
         Ok(Some(Self { device, inside, identity: (meta.dev(), meta.ino()), path }))
     }
 
-    /// Where a table of mounts may show it. `own` lies in its container by right: parts of it are left out.
-    pub fn places(&self, table: &[Mounted], own: Option<&Self>) -> Vec<Place> {
+    /// Where a table of mounts may show it. What is `own` lies in its container by right: parts of it are left out.
+    pub fn places(&self, table: &[Mounted], own: &[Self]) -> Vec<Place> {
         let is_own = |mounted: &Mounted| {
-            own.is_some_and(|own| {
-                own.device == mounted.device && mounted.root.starts_with(&own.inside)
-            })
+            own.iter()
+                .any(|own| own.device == mounted.device && mounted.root.starts_with(&own.inside))
         };
         let places = shown(&self.device, &self.inside, table.iter().enumerate());
         let is_left = |(number, place): &(usize, Place)| match place {
@@ -177,11 +176,16 @@ mod tests {
             mounted("8:1", "/", "/host"),
             mounted("8:1", "/data/pods/uid/volumes/v", "/v"),
             mounted("8:1", "/data/pods/other/volumes/v", "/other"),
+            mounted("8:1", "/data/volumes/pvc-1/part", "/kept"),
+            mounted("8:1", "/data/volumes/pvc-2", "/anothers"),
             mounted("8:1", "/data/keys", "/covered"),
             mounted("0:10", "/", "/covered"),
             mounted("8:2", "/data/keys", "/no"),
         ];
-        let found = hidden("/data").places(&table, Some(&hidden("/data/pods/uid")));
-        assert_eq!(found, [Place::Whole("/host/data".into()), Place::Part("/other".into())]);
+        let own = [hidden("/data/pods/uid"), hidden("/data/volumes/pvc-1")];
+        let found = hidden("/data").places(&table, &own);
+        let part = |at: &str| Place::Part(at.into());
+        let whole = Place::Whole("/host/data".into());
+        assert_eq!(found, [whole, part("/other"), part("/anothers")]);
     }
 }

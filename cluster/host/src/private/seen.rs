@@ -27,9 +27,9 @@ pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> io::Result<Vec<
     }
     let machine = namespace("self");
     let of = |target: &Target| {
-        let own = target.own.as_deref();
         // Without it nothing counts as the container's own: it is told of rather once too often.
-        let own = own.and_then(|own| Hidden::find(own, &table).ok().flatten());
+        let own = target.own.iter().filter_map(|own| Hidden::find(own, &table).ok().flatten());
+        let own: Vec<_> = own.collect();
         let mut views = BTreeSet::new();
         for pid in family(target.process.pid, &children) {
             let view = namespace(&pid.to_string());
@@ -38,7 +38,7 @@ pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> io::Result<Vec<
                 continue;
             }
             // What cannot be looked at shows it, unless that is since its process has ended.
-            let shows = || shows(pid, &hidden, own.as_ref()).unwrap_or_else(|_| runs(pid));
+            let shows = || shows(pid, &hidden, &own).unwrap_or_else(|_| runs(pid));
             if views.insert(view) && shows() {
                 return Some("has a mount namespace that shows them".to_owned());
             }
@@ -75,7 +75,7 @@ fn namespace(process: &str) -> Option<PathBuf> {
 }
 
 /// Whether a process can come to something by a path.
-fn shows(pid: u32, hidden: &[Hidden], own: Option<&Hidden>) -> io::Result<bool> {
+fn shows(pid: u32, hidden: &[Hidden], own: &[Hidden]) -> io::Result<bool> {
     let table = match mount_table_of(&pid.to_string()) {
         Ok(table) => table,
         // It has ended.
@@ -155,7 +155,7 @@ mod tests {
         for (script, expected) in scripts {
             let mut child = apart(&script).expect("unshare works");
             let process = ProcessKey::of(child.id()).unwrap();
-            let target = Target { name: "a".into(), process, own: None };
+            let target = Target { name: "a".into(), process, own: Vec::new() };
             let found = who_sees(&[target], std::slice::from_ref(&data)).unwrap();
             let family: Vec<_> = identity::all()
                 .into_iter()

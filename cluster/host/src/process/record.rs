@@ -51,6 +51,24 @@ pub struct Order {
     pub namespaces: bool,
 }
 
+impl Order {
+    /// What of a node's files is the container's by right, whose own folder this is: the folder of its pod, and those
+    /// of its volumes that outlive the pod.
+    pub(crate) fn own(&self, folder: &Path) -> Vec<PathBuf> {
+        let Some(pod) = pod_folder(folder) else { return Vec::new() };
+        let volumes = pod.ancestors().nth(2).map(|data| data.join(crate::volumes::FOLDERS));
+        let sources = self.spec.mounts.iter().map(|mount| &mount.source);
+        let kept =
+            sources.filter(|source| volumes.is_some() && source.parent() == volumes.as_deref());
+        std::iter::once(pod.to_owned()).chain(kept.cloned()).collect()
+    }
+}
+
+/// The folder of the pod of the container whose folder this is.
+pub(crate) fn pod_folder(folder: &Path) -> Option<&Path> {
+    folder.ancestors().nth(3)
+}
+
 fn yes() -> bool {
     true
 }

@@ -33,7 +33,8 @@ fn hide() -> io::Result<()> {
     // What they are on the machine, and where the container has its mounts: both are looked up from here.
     let (machine, process) = (mount_table()?, &target.process);
     let found = |path: &Path| Hidden::find(path, &machine);
-    let own = target.own.as_deref().map(found).transpose()?.flatten();
+    let own = target.own.iter().filter_map(|path| found(path).transpose());
+    let own: Vec<_> = own.collect::<io::Result<_>>()?;
     let hidden: Vec<_> = paths.iter().map(|path| found(path)).collect::<io::Result<_>>()?;
     let table = match mount_table_of(&process.pid.to_string()) {
         Ok(table) => table,
@@ -55,7 +56,7 @@ fn hide() -> io::Result<()> {
     // One that cannot be covered keeps no other from it.
     let mut outcome = Ok(());
     for hidden in hidden.iter().flatten() {
-        for place in hidden.places(&table, own.as_ref()) {
+        for place in hidden.places(&table, &own) {
             let covered = cover(hidden, &place);
             outcome = outcome.and(covered);
         }

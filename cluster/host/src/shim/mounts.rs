@@ -124,13 +124,10 @@ fn enter_namespace() -> io::Result<()> {
 /// are copied before, and all others after: no volume leads to what is hidden. The node lets no `hostPath` name such a
 /// folder; one that leads there by a link is copied afterwards.
 fn open_and_hide(order: &Order) -> Result<Vec<OwnedFd>, Failed> {
-    let pod = order.folder.ancestors().nth(3).unwrap_or(&order.folder);
-    let folders = pod.ancestors().nth(2).map(|data| data.join(crate::volumes::FOLDERS));
-    let mounts = &order.spec.mounts;
+    let (own, mounts) = (order.own(&order.folder), &order.spec.mounts);
     let mut sources: Vec<Option<OwnedFd>> = Vec::new();
     for mount in mounts {
-        let is_folder = folders.is_some() && mount.source.parent() == folders.as_deref();
-        let is_own = mount.source.starts_with(pod) || is_folder;
+        let is_own = own.iter().any(|own| mount.source.starts_with(own));
         sources.push(is_own.then(|| copy_source(mount)).transpose()?);
     }
     let table = mount_table().map_err(|error| Failed::System {

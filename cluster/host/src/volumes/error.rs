@@ -47,6 +47,17 @@ pub enum VolumeError {
         /// What stands in the way, and what to look at.
         cause: String,
     },
+    /// The folder of a volume that has had one is not there: it is not begun anew, empty.
+    #[error(
+        "volume {volume}: its folder {} is not there, and was before: mount its disk again or bring its files back; if they are lost, delete the PersistentVolume and its claim",
+        path.display()
+    )]
+    Lost {
+        /// Its name.
+        volume: String,
+        /// Where it was.
+        path: PathBuf,
+    },
     /// This kind of volume does not exist here.
     #[error("volume {volume}: this node has no volumes of kind {kind}")]
     Unsupported {
@@ -93,6 +104,7 @@ impl VolumeError {
                 | Self::Io { .. }
                 | Self::HostPath { .. }
                 | Self::Unreached { .. }
+                | Self::Lost { .. }
         )
     }
 }

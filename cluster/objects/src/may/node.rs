@@ -5,7 +5,7 @@
 
 use super::ask::{Ask, Bound, Rule, Verb};
 use crate::named::{named_by, named_resource};
-use impresario_api::storage::{FOLDER_FINALIZER, LOCAL_DRIVER, NODE_ATTRIBUTE};
+use impresario_api::storage::{FOLDER_FINALIZER, FOLDER_MADE, LOCAL_DRIVER, NODE_ATTRIBUTE};
 use serde_json::Value;
 
 const LEASES: &str = "coordination.k8s.io/leases";
@@ -187,7 +187,7 @@ fn is_mirror(node: &str, pod: &Value) -> bool {
 }
 
 /// Volumes: those that are folders of the node, and those whose claims its pods name. It removes its own, when they are deleted
-/// and nothing but the folder holds them.
+/// and nothing but the folder holds them, and says when it has made the folder.
 fn volumes(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {
     let is_folder = |volume: &Value| {
         let csi = &volume["spec"]["csi"];
@@ -211,9 +211,23 @@ fn volumes(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {
                         && metadata["finalizers"] == serde_json::json!([FOLDER_FINALIZER])
                 })
         }
-        Verb::Create | Verb::Update | Verb::Bind | Verb::Patch => false,
+        Verb::Update => {
+            ask.old.is_some_and(is_folder) && ask.new.is_none_or(|new| is_made(ask.old, new))
+        }
+        Verb::Create | Verb::Bind | Verb::Patch => false,
     };
     own(may, Rule::OwnVolumes)
+}
+
+/// Whether of a volume nothing is written but that its folder was made.
+fn is_made(old: Option<&Value>, new: &Value) -> bool {
+    const FREE: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
+    let was = at(old, "/metadata");
+    let marks = changed(at(old, "/metadata/annotations"), at(Some(new), "/metadata/annotations"));
+    same_but(at(old, ""), new, &["metadata"])
+        && same_but(was, &new["metadata"], &FREE)
+        && marks.into_iter().all(|mark| mark == FOLDER_MADE)
+        && new["metadata"]["annotations"][FOLDER_MADE] == new["metadata"]["uid"]
 }
 
 fn events(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {

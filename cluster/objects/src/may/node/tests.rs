@@ -286,7 +286,24 @@ fn a_node_reads_the_volumes_of_its_pods_and_removes_its_own_folders_when_they_ar
         assert_eq!(may(Verb::Get, Some(&volume), None), reads, "{volume}");
         assert_eq!(may(Verb::Delete, Some(&volume), None), removes, "{volume}");
     }
-    assert!(!may(Verb::Update, Some(&its), Some(&its)) && !may(Verb::Create, None, Some(&its)));
+    assert!(!may(Verb::Create, None, Some(&its)));
+    let made = |uid: &str| ("/metadata/annotations", json!({FOLDER_MADE: uid}));
+    let policy = ("/spec/persistentVolumeReclaimPolicy", json!("Retain"));
+    let more = ("/metadata/annotations", json!({FOLDER_MADE: "v", "a/b": "c"}));
+    let updates = [
+        (volume(&[made("v")]), true),
+        (volume(&[made("w")]), false),
+        (volume(&[made("v"), policy]), false),
+        (volume(&[more]), false),
+        (volume(&[made("v"), ("/metadata/finalizers", json!([]))]), false),
+        (its.clone(), false),
+    ];
+    for (new, expected) in updates {
+        assert_eq!(may(Verb::Update, Some(&its), Some(&new)), expected, "{new}");
+    }
+    let elses = volume(&[("/spec/csi/volumeAttributes/node", json!("n2"))]);
+    let marked = volume(&[("/spec/csi/volumeAttributes/node", json!("n2")), made("v")]);
+    assert!(!may(Verb::Update, Some(&elses), Some(&marked)));
     assert!(!may(Verb::Delete, Some(&its), Some(&its)), "it marks none");
     let list = Ask::of(Verb::List, "persistentvolumes", "", "");
     for (on_node, may) in [(None, false), (Some("n1"), true), (Some("n2"), false)] {
