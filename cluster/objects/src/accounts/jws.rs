@@ -90,6 +90,12 @@ impl PublicKey {
         &self.id
     }
 
+    /// Whether a text can be what [`PublicKey::id`] gives: a SHA-256 digest in Base64.
+    pub fn is_id(text: &str) -> bool {
+        text.len() == 43
+            && text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'))
+    }
+
     /// The key as a JSON Web Key (RFC 7517).
     pub fn jwk(&self) -> Value {
         let coordinates = self.point.strip_prefix(&[IN_FULL]).unwrap_or_default();

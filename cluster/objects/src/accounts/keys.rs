@@ -3,14 +3,17 @@
 //! nothing.
 //!
 //! A key signs for [`SIGNS`]; then the next is made, by whoever notices. It goes on to verify for as long as a token of
-//! it can last. A registry may hold several that were made at once: all verify, the newest signs.
+//! it can last. Of those who notice at one moment one makes it: in a process one tries for all, and who writes it must
+//! have seen the last one, by a mark beside the keys. Several that were made all the same verify, the newest signs.
 
 use super::claims::LONGEST_LIFE;
 use super::jws::{KeyError, PublicKey, SigningKey};
+use crate::catch_up::CatchUp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use impresario_registry_api::{
-    Consistency, Entry, Key, ListRequest, RegistryHandle, Remedy, Selection, Transaction,
+    Compare, Consistency, Entry, Key, ListRequest, RegistryHandle, Remedy, Revision, Selection,
+    Transaction,
 };
 use impresario_runtime::clock;
 use jiff::Timestamp;
@@ -26,6 +29,8 @@ use tokio::sync::Mutex;
 
 /// Under which keys are kept in the registry; no part of the API.
 pub const RESOURCE: &str = "impresario.dev/accountkeys";
+/// Which key was made last: who makes the next one must have seen it.
+const MARK: &str = "impresario.dev/accountkeymarks";
 /// How long a key signs.
 const SIGNS: Duration = Duration::from_hours(90 * 24);
 /// Clocks of members may be so far apart, and then some.
@@ -50,21 +55,28 @@ struct Kept {
     sealed: String,
 }
 
-#[derive(Default)]
-struct Known {
-    /// By their ids.
-    all: BTreeMap<String, Arc<SigningKey>>,
-    /// The newest, and when it was made.
-    newest: Option<(Timestamp, Arc<SigningKey>)>,
+/// A key that was opened, as its entry was at that revision.
+#[derive(Clone)]
+struct Opened {
+    revision: Revision,
+    created: Timestamp,
+    key: Arc<SigningKey>,
 }
+
+/// When something was done for all who waited for it, and what came of it.
+type Last<T> = Mutex<Option<(Instant, Result<T, KeysError>)>>;
 
 /// The keys.
 pub struct Keys {
     registry: RegistryHandle,
     seal: LessSafeKey,
-    known: RwLock<Known>,
+    /// By their ids.
+    known: RwLock<BTreeMap<String, Opened>>,
     /// When all keys there were at that moment were read.
-    read: Mutex<Option<(Instant, Result<(), KeysError>)>>,
+    read: Last<()>,
+    /// When a key to sign with was last looked for, or made.
+    made: Last<Arc<SigningKey>>,
+    caught_up: CatchUp,
 }
 
 impl Keys {
@@ -76,76 +88,100 @@ impl Keys {
             seal: LessSafeKey::new(seal),
             known: RwLock::default(),
             read: Mutex::default(),
+            made: Mutex::default(),
+            caught_up: CatchUp::default(),
         })
     }
 
     /// The key with this id, if it is known here.
     pub fn find(&self, id: &str) -> Option<PublicKey> {
-        self.known.read().all.get(id).map(|key| key.public().clone())
+        self.known.read().get(id).map(|it| it.key.public().clone())
     }
 
-    /// The same; looks for it where it is not known here.
+    /// The same; looks for it where it is not known here. Somebody may make up many ids: nothing is listed or opened
+    /// for one that is not there, and the others are asked once for all who wait.
     pub async fn seek(&self, id: &str) -> Result<Option<PublicKey>, KeysError> {
         if let Some(key) = self.find(id) {
             return Ok(Some(key));
         }
-        // A member that has just started, and has no leader yet, believes what it believed before.
-        if self.known.read().all.is_empty() {
-            self.look(Consistency::Local).await?;
-            if let Some(key) = self.find(id) {
-                return Ok(Some(key));
-            }
+        if !PublicKey::is_id(id) {
+            return Ok(None);
         }
-        self.catch_up().await?;
-        Ok(self.find(id))
+        let at = Key::new(RESOURCE, "", id);
+        // A member that has just started, and has no leader yet, believes what it believed before.
+        if let Some(key) = self.fetch(&at).await? {
+            return Ok(Some(key));
+        }
+        let caught_up = self.caught_up.wait(&self.registry, &at).await;
+        caught_up.map_err(KeysError::Unavailable)?;
+        self.fetch(&at).await
+    }
+
+    /// One key, as far as this member has it.
+    async fn fetch(&self, at: &Key) -> Result<Option<PublicKey>, KeysError> {
+        let found = self.registry.get(at.clone(), Consistency::Local).await;
+        let Some(entry) = found.map_err(|error| unavailable(&error))?.0 else { return Ok(None) };
+        let Some(opened) = self.open(&entry) else { return Ok(None) };
+        let key = opened.key.public().clone();
+        self.known.write().insert(at.name.clone(), opened);
+        Ok(Some(key))
     }
 
     /// All that are known here.
     pub fn all(&self) -> Vec<PublicKey> {
-        self.known.read().all.values().map(|key| key.public().clone()).collect()
+        self.known.read().values().map(|it| it.key.public().clone()).collect()
     }
 
-    /// Reads what there is, once for all who wait for it at that moment: somebody may make up many ids.
+    /// Reads what there is, once for all who wait for it at that moment.
     pub async fn catch_up(&self) -> Result<(), KeysError> {
-        let asked = clock::now();
-        let mut last = self.read.lock().await;
-        if let Some((_, outcome)) = last.as_ref().filter(|(since, _)| *since >= asked) {
-            return outcome.clone();
-        }
-        let since = clock::now();
-        let outcome = self.look(Consistency::Linearizable).await.map(drop);
-        *last = Some((since, outcome.clone()));
-        outcome
+        once(&self.read, async { self.look(Consistency::Linearizable).await.map(drop) }).await
     }
 
     /// The key to sign with. Makes one where there is none, or it is too old.
     pub async fn signing(&self) -> Result<Arc<SigningKey>, KeysError> {
         let now = clock::timestamp();
-        if let Some(key) = self.newest(now) {
-            return Ok(key);
+        match self.newest(now) {
+            Some(key) => Ok(key),
+            None => once(&self.made, self.make(now)).await,
         }
+    }
+
+    async fn make(&self, now: Timestamp) -> Result<Arc<SigningKey>, KeysError> {
+        // The mark before the keys: of what is made meanwhile the mark tells.
+        let mark = Key::new(MARK, "", "newest");
+        let marked = self.registry.get(mark.clone(), Consistency::Linearizable).await;
+        let marked = marked.map_err(|error| unavailable(&error))?.0;
         let entries = self.look(Consistency::Linearizable).await?;
         if let Some(key) = self.newest(now) {
             return Ok(key);
         }
         let pkcs8 = SigningKey::generate()?;
         let key = SigningKey::of(&pkcs8)?;
-        let sealed = self.seal(key.public().id(), pkcs8)?;
+        let id = key.public().id();
+        let sealed = self.seal(id, pkcs8)?;
         let kept = serde_json::to_vec(&Kept { created: now, sealed }).map_err(|_| KeyError)?;
-        let at = Key::new(RESOURCE, "", key.public().id());
-        let unavailable = |error: &dyn ToString| KeysError::Unavailable(error.to_string());
-        let written = self.registry.transact(Transaction::create(at, kept)).await;
-        written.map_err(|error| unavailable(&error))?;
-        tracing::info!(key = key.public().id(), "a new key signs tokens of service accounts");
-        self.forget(&entries, now).await;
+        let is_as_seen = match marked {
+            Some(entry) => Compare::Revision { key: mark.clone(), revision: entry.mod_revision },
+            None => Compare::Absent { key: mark.clone() },
+        };
+        let create = Transaction::create(Key::new(RESOURCE, "", id), kept).when(is_as_seen);
+        match self.registry.transact(create.put(mark, id.to_owned())).await {
+            Ok(_) => {
+                tracing::info!(key = id, "a new key signs tokens of service accounts");
+                self.forget(&entries, now).await;
+            }
+            // Another member was quicker: its key signs.
+            Err(error) if error.remedy() == Remedy::ReadAgain => {}
+            Err(error) => return Err(unavailable(&error)),
+        }
         self.look(Consistency::Linearizable).await?;
         self.newest(now).ok_or_else(|| unavailable(&"the key that was made is not there"))
     }
 
     fn newest(&self, now: Timestamp) -> Option<Arc<SigningKey>> {
         let known = self.known.read();
-        let (created, key) = known.newest.as_ref()?;
-        (now < *created + SIGNS).then(|| key.clone())
+        let newest = known.iter().max_by_key(|(id, it)| (it.created, *id))?.1;
+        (now < newest.created + SIGNS).then(|| newest.key.clone())
     }
 
     /// Removes keys of which no token can be left. One that stays is removed by the next who makes one.
@@ -165,25 +201,22 @@ impl Keys {
         }
     }
 
+    /// Reads all keys; opens those alone that are not known yet, or not so.
     async fn look(&self, consistency: Consistency) -> Result<Vec<Entry>, KeysError> {
         let all = ListRequest { consistency, ..ListRequest::of(Selection::all(RESOURCE)) };
         let page = self.registry.list(all).await;
-        let entries = page.map_err(|error| KeysError::Unavailable(error.to_string()))?.entries;
-        let mut known = Known::default();
+        let entries = page.map_err(|error| unavailable(&error))?.entries;
+        let before = self.known.read().clone();
+        let mut known = BTreeMap::new();
         for entry in &entries {
             let id = &entry.key.name;
-            let Some((created, key)) = self.open(entry) else {
-                tracing::warn!(key = %id, "a key of tokens is skipped: this cluster's authority did not seal it");
-                continue;
-            };
-            let key = Arc::new(key);
-            let is_newer = known.newest.as_ref().is_none_or(|(at, newest)| {
-                (*at, newest.public().id()) < (created, key.public().id())
-            });
-            if is_newer {
-                known.newest = Some((created, key.clone()));
+            let same = before.get(id).filter(|it| it.revision == entry.mod_revision).cloned();
+            match same.or_else(|| self.open(entry)) {
+                Some(opened) => drop(known.insert(id.clone(), opened)),
+                None => {
+                    tracing::warn!(key = %id, "a key of tokens is skipped: this cluster's authority did not seal it");
+                }
             }
-            known.all.insert(id.clone(), key);
         }
         *self.known.write() = known;
         Ok(entries)
@@ -199,7 +232,7 @@ impl Keys {
         Ok(BASE64.encode([&nonce[..], &pkcs8].concat()))
     }
 
-    fn open(&self, entry: &Entry) -> Option<(Timestamp, SigningKey)> {
+    fn open(&self, entry: &Entry) -> Option<Opened> {
         let kept: Kept = serde_json::from_slice(&entry.value).ok()?;
         let mut sealed = BASE64.decode(kept.sealed).ok()?;
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
@@ -207,16 +240,117 @@ impl Keys {
         let id = Aad::from(entry.key.name.as_bytes());
         let pkcs8 = self.seal.open_in_place(nonce, id, sealed).ok()?;
         let key = SigningKey::of(pkcs8).ok()?;
-        (key.public().id() == entry.key.name).then_some((kept.created, key))
+        let is_it = key.public().id() == entry.key.name;
+        let (revision, created) = (entry.mod_revision, kept.created);
+        is_it.then(|| Opened { revision, created, key: Arc::new(key) })
     }
+}
+
+fn unavailable(error: &dyn ToString) -> KeysError {
+    KeysError::Unavailable(error.to_string())
+}
+
+/// Does something once for all who ask for it before it begins: they wait for what is under way, and for one more.
+async fn once<T: Clone>(
+    last: &Last<T>,
+    work: impl Future<Output = Result<T, KeysError>>,
+) -> Result<T, KeysError> {
+    let asked = clock::now();
+    let mut last = last.lock().await;
+    if let Some((_, outcome)) = last.as_ref().filter(|(since, _)| *since >= asked) {
+        return outcome.clone();
+    }
+    let since = clock::now();
+    let outcome = work.await;
+    *last = Some((since, outcome.clone()));
+    outcome
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::future::{BoxFuture, join_all};
     use impresario_registry::MemoryRegistry;
-    use impresario_registry_api::Registry as _;
+    use impresario_registry_api::{Around, Committed, Page, ReadError, Registry, TransactError};
     use serde_json::{Value, json};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Lets others go on before it answers, as the network does, and counts.
+    #[derive(Default)]
+    struct Slow {
+        inner: MemoryRegistry,
+        listed: AtomicUsize,
+        asked: AtomicUsize,
+    }
+
+    impl Around for Slow {
+        fn inner(&self) -> &dyn Registry {
+            &self.inner
+        }
+
+        fn get(
+            &self,
+            key: Key,
+            consistency: Consistency,
+        ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+            if consistency != Consistency::Local {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+            }
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                self.inner.get(key, consistency).await
+            })
+        }
+
+        fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+            self.listed.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                self.inner.list(request).await
+            })
+        }
+
+        fn transact(
+            &self,
+            transaction: Transaction,
+        ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                self.inner.transact(transaction).await
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_who_ask_for_a_key_at_one_moment_at_all_members_one_makes_it() {
+        let registry = Arc::new(Slow::default());
+        let members: Vec<Keys> =
+            (0..3).map(|_| Keys::new(registry.clone(), &[1; 32]).unwrap()).collect();
+        let all = members.iter().flat_map(|keys| (0..50).map(move |_| keys.signing()));
+        let ids: std::collections::BTreeSet<String> =
+            join_all(all).await.into_iter().map(|key| key.unwrap().public().id().into()).collect();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(kept(&registry.inner).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn ids_that_somebody_makes_up_list_nothing_and_cost_few_questions_together() {
+        let registry = Arc::new(Slow::default());
+        let keys = Keys::new(registry.clone(), &[1; 32]).unwrap();
+        let id = keys.signing().await.unwrap().public().id().to_owned();
+        let other = Keys::new(registry.clone(), &[1; 32]).unwrap();
+        let (listed, asked) =
+            (registry.listed.load(Ordering::SeqCst), registry.asked.load(Ordering::SeqCst));
+        let guesses: Vec<String> = (0..100).map(|number| format!("{number:A>43}")).collect();
+        for found in join_all(guesses.iter().map(|guess| other.seek(guess))).await {
+            assert_eq!(found, Ok(None));
+        }
+        let asked = registry.asked.load(Ordering::SeqCst) - asked;
+        assert!(asked <= 2, "one under way, and one for all who came meanwhile: {asked}");
+        assert_eq!(other.seek("short").await, Ok(None));
+        assert!(other.seek(&id).await.unwrap().is_some());
+        assert_eq!(registry.listed.load(Ordering::SeqCst), listed);
+    }
 
     fn keys(registry: &MemoryRegistry, secret: u8) -> Keys {
         Keys::new(Arc::new(registry.clone()), &[secret; 32]).unwrap()
