@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// What a node said counts for so long: a few reports may be lost on the way.
 const COUNTS_FOR: Duration = Duration::from_secs(30);
+/// The longest time over which a node may have averaged: it says so itself, and times are counted on from there.
+const LONGEST_MS: u64 = 60_000;
 /// The most nodes of which anything is kept: twice what a cluster is meant to have.
 const NODES: usize = 10_000;
 
@@ -43,7 +45,10 @@ pub struct Known<T> {
 
 impl Usage {
     /// What a node said, heard now.
-    pub fn put(&self, report: Report, now: Instant) {
+    pub fn put(&self, mut report: Report, now: Instant) {
+        for pod in &mut report.pods {
+            pod.window_ms = pod.window_ms.min(LONGEST_MS);
+        }
         let mut known = self.0.write();
         if !known.contains_key(&report.node) && known.len() >= NODES {
             known.retain(|_, said| is_recent(said, now));
@@ -55,7 +60,7 @@ impl Usage {
         let said = Said {
             heard: now,
             taken: Timestamp::from_millisecond(report.taken_ms).unwrap_or(Timestamp::UNIX_EPOCH),
-            window: Duration::from_millis(report.window_ms),
+            window: Duration::from_millis(report.window_ms.min(LONGEST_MS)),
             amounts: report.amounts,
             pods: report.pods.into_iter().map(|pod| (pod.uid.clone(), Arc::new(pod))).collect(),
         };
@@ -135,6 +140,19 @@ mod tests {
         usage.put(report("n1", "q"), later);
         assert!(usage.of_pod("n1", "p", later).is_none());
         assert!(usage.of_pod("n1", "q", later).is_some());
+    }
+
+    #[test]
+    fn a_node_averages_over_no_more_than_a_minute_whatever_it_says() {
+        let (usage, now) = (Usage::default(), clock::now());
+        let mut endless = report("n1", "p");
+        endless.window_ms = u64::MAX;
+        endless.pods[0].window_ms = u64::MAX;
+        usage.put(endless, now);
+        let minute = Duration::from_mins(1);
+        assert_eq!(usage.of_node("n1", now).unwrap().window, minute);
+        let pod = usage.of_pod("n1", "p", now).unwrap();
+        assert_eq!((pod.window, pod.of.window_ms), (minute, 60_000));
     }
 
     #[test]

@@ -43,17 +43,17 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often everything is looked at, and how often it is written down what is measured where nothing else changed.
-const INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(15);
 /// How often it is asked whether a node has told something new.
-const GLANCE: SignedDuration = SignedDuration::from_secs(1);
+const GLANCE: Duration = Duration::from_secs(1);
 /// So many times as long as a look took there is none for news of nodes.
 const REST: u32 = 50;
 
@@ -88,23 +88,37 @@ struct Autoscaler {
 struct State {
     history: History,
     last: Option<Last>,
+    /// The uid of the target that all of this is about; null before there is one.
+    target: Value,
     /// The revision of the target's last change by this one: an older state of it is not looked at.
     scaled: Revision,
     scaled_at: Option<Timestamp>,
     /// When the status was written last.
-    told: Option<Timestamp>,
+    told: Option<Instant>,
 }
 
 /// The last look at everything.
 struct Last {
-    at: Timestamp,
-    /// Of the autoscaler.
+    at: Instant,
+    /// Of the autoscaler, with what was written of it by this look.
     revision: Revision,
+    generation: Option<i64>,
     /// The nodes of the pods, and when the one that told last did.
     nodes: BTreeSet<String>,
     heard: Option<Instant>,
-    /// Until when no news are looked at.
-    rests_until: Timestamp,
+    /// Until when nothing is looked at but what a user changed of the autoscaler.
+    rests_until: Instant,
+}
+
+impl State {
+    /// That it is about this target. Of another one nothing is known that was recommended or done.
+    fn is_about(&mut self, target: &Value) {
+        if !target.is_null() && *target != self.target {
+            self.target = target.clone();
+            self.scaled = Revision::default();
+            self.history = History::default();
+        }
+    }
 }
 
 impl Autoscaler {
@@ -128,13 +142,16 @@ impl Autoscaler {
     }
 
     /// When to ask again, where nothing new is known since the last look.
-    fn may_wait(&self, revision: Revision, now: Timestamp) -> Option<Timestamp> {
+    fn may_wait(&self, seen: &Seen<HorizontalPodAutoscaler>, now: Instant) -> Option<Duration> {
         let state = self.state.lock();
         let last = state.last.as_ref()?;
         let due = last.at + INTERVAL;
-        let is_new = self.heard(&last.nodes) != last.heard && now >= last.rests_until;
-        let waits = last.revision == revision && now < due && !is_new;
-        waits.then(|| due.min(now + GLANCE))
+        let is_new = last.revision < seen.entry.mod_revision
+            || now >= due
+            || self.heard(&last.nodes) != last.heard;
+        let rests = now < last.rests_until;
+        let waits = last.generation == seen.object.metadata.generation && (rests || !is_new);
+        waits.then(|| due.saturating_duration_since(now).min(GLANCE))
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
@@ -148,16 +165,20 @@ impl Autoscaler {
         };
         let Some(seen) = seen.filter(is_meant) else { return Ok(Next::WhenTold) };
         let now = clock::timestamp();
-        if let Some(again) = self.may_wait(seen.entry.mod_revision, now) {
-            return Ok(Next::At(again));
-        }
         let begun = clock::now();
+        if let Some(wait) = self.may_wait(&seen, begun) {
+            return Ok(after(wait));
+        }
         let autoscaler = &*seen.object;
         let wanted = &autoscaler.spec.scale_target_ref;
         let target = target::read(&self.objects, &self.namespace, wanted).await?;
-        if target.revision < self.state.lock().scaled {
-            // Its own change is not seen yet on this member.
-            return Ok(Next::At(now + GLANCE));
+        {
+            let mut state = self.state.lock();
+            state.is_about(&target.uid);
+            if target.revision < state.scaled {
+                // Its own change is not seen yet on this member.
+                return Ok(after(GLANCE));
+            }
         }
         let mut pods = Vec::new();
         let mut selected = Ok(());
@@ -197,9 +218,11 @@ impl Autoscaler {
                 rivals,
                 usage: &usage,
                 now,
+                at: begun,
             };
             decide(&view, &mut self.state.lock().history)
         };
+        let mut is_refused = false;
         if let Some(rescale) = decision.rescale.clone() {
             let outcome = target.write(&self.objects, &self.namespace, rescale.to).await;
             if let Err(lost) = &outcome
@@ -207,11 +230,16 @@ impl Autoscaler {
             {
                 return outcome.map(|_| Next::WhenTold).map_err(Into::into);
             }
-            if let Ok(revision) = outcome {
+            if matches!(outcome, Ok(None)) {
+                // Somebody has changed the target since it was seen: what to do about it is decided anew.
+                return Ok(after(GLANCE));
+            }
+            is_refused = outcome.is_err();
+            if let Ok(Some(revision)) = outcome {
                 let mut state = self.state.lock();
                 state.scaled = revision;
                 let rules = Rules::of(&autoscaler.spec);
-                state.history.scaled(rescale.from, rescale.to, &rules, now);
+                state.history.scaled(rescale.from, rescale.to, &rules, begun);
             }
             let outcome = outcome.map(|_| ()).map_err(|status| status.to_string());
             decision.rescaled(&rescale, outcome, now);
@@ -229,38 +257,43 @@ impl Autoscaler {
                 self.view.normal(&seen, &told.reason, &told.message);
             }
         }
-        let written = self.write(&seen, &decision, now).await?;
+        let written = self.write(&seen, &decision, begun).await?;
         let took = clock::now().saturating_duration_since(begun);
-        let rest = SignedDuration::try_from(took.saturating_mul(REST)).unwrap_or(INTERVAL);
-        let rests_until = now + rest.min(INTERVAL);
-        let revision = seen.entry.mod_revision;
-        let last = Last { at: now, revision, nodes, heard, rests_until };
-        self.state.lock().last = Some(last).filter(|_| written);
-        Ok(Next::At(now + GLANCE))
+        // Who refuses is not asked again as often as nodes tell something.
+        let rest = if is_refused { INTERVAL } else { took.saturating_mul(REST).min(INTERVAL) };
+        let generation = autoscaler.metadata.generation;
+        let rests_until = begun + rest;
+        let last = written.map(|revision| Last {
+            at: begun,
+            revision,
+            generation,
+            nodes,
+            heard,
+            rests_until,
+        });
+        self.state.lock().last = last;
+        Ok(after(GLANCE))
     }
 
-    /// Writes the status where it is another; false where somebody else was quicker. What is measured changes all the time
-    /// and is written now and then.
+    /// Writes the status where it is another; the revision that the autoscaler has then, nothing where somebody else was
+    /// quicker. What is measured changes all the time, and so do the words about it: both are written now and then.
     async fn write(
         &self,
         seen: &Seen<HorizontalPodAutoscaler>,
         decision: &Decision,
-        now: Timestamp,
-    ) -> Result<bool, LookError> {
+        now: Instant,
+    ) -> Result<Option<Revision>, LookError> {
+        let revision = seen.entry.mod_revision;
         let was = seen.object.status.clone().unwrap_or_default();
         if was == decision.status {
-            return Ok(true);
+            return Ok(Some(revision));
         }
-        let but_for_metrics = HorizontalPodAutoscalerStatus {
-            current_metrics: was.current_metrics.clone(),
-            ..decision.status.clone()
-        };
         // What was not measured and is now is news.
         let is_known = was.current_metrics.as_ref().map(Vec::len)
             == decision.status.current_metrics.as_ref().map(Vec::len);
         let is_recent = self.state.lock().told.is_some_and(|told| now < told + INTERVAL);
-        if was == but_for_metrics && is_known && is_recent {
-            return Ok(true);
+        if without_words(&was) == without_words(&decision.status) && is_known && is_recent {
+            return Ok(Some(revision));
         }
         let status = serde_json::to_value(&decision.status);
         let mut status = status.map_err(|error| LookError::Damaged {
@@ -279,11 +312,11 @@ impl Autoscaler {
             ..Transaction::default()
         };
         match self.view.registry().transact(transaction).await {
-            Ok(_) => {
+            Ok(committed) => {
                 self.state.lock().told = Some(now);
-                Ok(true)
+                Ok(Some(committed.revision))
             }
-            Err(error) if error.remedy() == Remedy::ReadAgain => Ok(false),
+            Err(error) if error.remedy() == Remedy::ReadAgain => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -293,6 +326,22 @@ impl Look for Autoscaler {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
     }
+}
+
+/// To be looked at again after so long.
+fn after(time: Duration) -> Next {
+    let due = clock::timestamp().checked_add(time);
+    Next::At(due.unwrap_or(Timestamp::MAX))
+}
+
+/// A status without what is measured and the words of its conditions.
+fn without_words(status: &HorizontalPodAutoscalerStatus) -> HorizontalPodAutoscalerStatus {
+    let mut rest = HorizontalPodAutoscalerStatus { current_metrics: None, ..status.clone() };
+    for condition in rest.conditions.iter_mut().flatten() {
+        condition.reason = None;
+        condition.message = None;
+    }
+    rest
 }
 
 /// The node that a pod is bound to.

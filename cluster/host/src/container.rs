@@ -17,10 +17,10 @@ pub(crate) mod last_lines;
 mod output;
 pub(crate) mod session;
 mod spec;
+pub(crate) mod used;
 mod whole_lines;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -126,14 +126,9 @@ pub struct Used {
     pub pod_uid: String,
     /// Its name within the pod.
     pub container: String,
-    /// Since when it runs: what it used is counted from then.
-    pub started_at: Timestamp,
     /// What it uses.
     pub stats: ContainerStats,
 }
-
-/// Containers that a driver asks about at a time where it asks about each.
-const ASKED_AT_A_TIME: usize = 8;
 
 /// Shorthand for what a driver answers.
 pub type Answer<'a, T, E = DriverError> = BoxFuture<'a, Result<T, E>>;
@@ -236,19 +231,16 @@ pub trait ContainerDriver: Send + Sync + 'static {
     /// asks about all of them every few seconds: starts no process.
     fn usage(&self) -> Answer<'_, Vec<Used>> {
         Box::pin(async move {
-            let running = self.list().await?.into_iter().filter_map(|found| match found.state {
-                ContainerState::Running { started_at, .. } => {
-                    Some((found.id, found.pod_uid, found.container, started_at))
-                }
-                ContainerState::Created | ContainerState::Exited(_) => None,
-            });
-            let asked =
-                stream::iter(running).map(|(id, pod_uid, container, started_at)| async move {
+            let mut running = self.list().await?;
+            running.retain(|found| matches!(found.state, ContainerState::Running { .. }));
+            let ask = |Found { id, pod_uid, container, .. }| -> BoxFuture<'_, Option<Used>> {
+                Box::pin(async move {
                     let stats = self.stats(&id).await.ok()?;
-                    Some(Used { id, pod_uid, container, started_at, stats })
-                });
-            let used: Vec<Option<Used>> = asked.buffer_unordered(ASKED_AT_A_TIME).collect().await;
-            Ok(used.into_iter().flatten().collect())
+                    Some(Used { id, pod_uid, container, stats })
+                })
+            };
+            let asked = running.into_iter().map(ask).collect();
+            Ok(used::in_time(asked).await)
         })
     }
 }

@@ -20,11 +20,12 @@ mod session;
 mod source;
 mod translate;
 mod unsure;
+mod usage;
 
 use crate::container::{
     Answer, Attached, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
-    Wanted,
+    Used, Wanted,
 };
 use crate::opening::Openings;
 use crate::private;
@@ -397,5 +398,9 @@ impl ContainerDriver for DockerDriver {
             found.map(|found| translate::stats(&found)).map_err(|refused| refused.about(id))
         }
         .boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Vec<Used>> {
+        self.used().boxed()
     }
 }

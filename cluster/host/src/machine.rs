@@ -53,6 +53,15 @@ pub fn usage() -> io::Result<Usage> {
     Ok(Usage { cpu, memory_bytes })
 }
 
+/// The CPUs of the machine that are on, whatever this process may use of them: containers may use others.
+pub fn cpus() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let is_one = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    Ok(stat.lines().filter(is_one).count().max(1) as u64)
+}
+
 /// What this process has used since it started, and the memory that it has.
 pub fn own_usage() -> io::Result<Usage> {
     let missing =
@@ -193,6 +202,7 @@ mod tests {
         let (capacity, usage) = (capacity().unwrap(), usage().unwrap());
         assert!(capacity.cpu_milli > 0 && capacity.memory_bytes > 1 << 20);
         assert!(usage.memory_bytes > 0 && !usage.cpu.is_zero());
+        assert!(cpus().unwrap() * 1000 >= capacity.cpu_milli);
         assert!(own_usage().unwrap().memory_bytes > 0);
         assert!(disk(Path::new("/")).unwrap().total_bytes > 0);
         assert!(has_address([127, 0, 0, 1].into()) && !has_address([192, 0, 2, 7].into()));

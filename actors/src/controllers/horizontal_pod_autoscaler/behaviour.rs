@@ -4,13 +4,13 @@
 
 use impresario_api::quantity::Quantity;
 use k8s_openapi::api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscalerSpec};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// What differs less from what is wanted is left as it is.
 const TOLERANCE: f64 = 0.1;
 /// How long the highest recommendation counts before fewer are made, where nothing is said.
-const DOWN_WINDOW: SignedDuration = SignedDuration::from_mins(5);
+const DOWN_WINDOW: Duration = Duration::from_mins(5);
 /// The most recommendations that are remembered: one a second over the longest window.
 const REMEMBERED: usize = 3_600;
 
@@ -27,13 +27,13 @@ enum Select {
 struct Policy {
     is_percent: bool,
     value: i32,
-    period: SignedDuration,
+    period: Duration,
 }
 
 /// The rules of one direction.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Direction {
-    window: SignedDuration,
+    window: Duration,
     select: Select,
     policies: Vec<Policy>,
     pub(super) tolerance: f64,
@@ -51,20 +51,20 @@ impl Rules {
     pub(super) fn of(spec: &HorizontalPodAutoscalerSpec) -> Self {
         let behavior = spec.behavior.as_ref();
         let policy =
-            |is_percent, value| Policy { is_percent, value, period: SignedDuration::from_secs(15) };
+            |is_percent, value| Policy { is_percent, value, period: Duration::from_secs(15) };
         let up = behavior.and_then(|rules| rules.scale_up.as_ref());
         let down = behavior.and_then(|rules| rules.scale_down.as_ref());
         let all = vec![policy(true, 100)];
         Self {
-            up: Direction::of(up, SignedDuration::ZERO, vec![policy(false, 4), policy(true, 100)]),
+            up: Direction::of(up, Duration::ZERO, vec![policy(false, 4), policy(true, 100)]),
             down: Direction::of(down, DOWN_WINDOW, all),
         }
     }
 }
 
 impl Direction {
-    fn of(rules: Option<&HPAScalingRules>, window: SignedDuration, usual: Vec<Policy>) -> Self {
-        let seconds = |seconds: i32| SignedDuration::from_secs(seconds.into());
+    fn of(rules: Option<&HPAScalingRules>, window: Duration, usual: Vec<Policy>) -> Self {
+        let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let given = rules.and_then(|rules| rules.policies.as_ref()).filter(|all| !all.is_empty());
         let read = given.map(|all| {
             let read = all.iter().map(|policy| Policy {
@@ -90,17 +90,18 @@ impl Direction {
         }
     }
 
-    fn longest_period(&self) -> SignedDuration {
+    fn longest_period(&self) -> Duration {
         self.policies.iter().map(|policy| policy.period).max().unwrap_or_default()
     }
 }
 
-/// What was recommended and done lately. Kept in memory: who takes over begins anew, with what there is.
+/// What was recommended and done lately, by the monotonic clock: the time of day may jump. Kept in memory: who takes over
+/// begins anew, with what there is.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    recommended: VecDeque<(Timestamp, i32)>,
-    added: Vec<(Timestamp, i32)>,
-    removed: Vec<(Timestamp, i32)>,
+    recommended: VecDeque<(Instant, i32)>,
+    added: Vec<(Instant, i32)>,
+    removed: Vec<(Instant, i32)>,
 }
 
 /// What is done about a recommendation, and why.
@@ -123,13 +124,13 @@ pub(super) struct Bounds {
 
 impl History {
     /// What there is when nothing was recommended yet counts as a recommendation: who takes over removes nothing at once.
-    pub(super) fn begin(&mut self, current: i32, now: Timestamp) {
+    pub(super) fn begin(&mut self, current: i32, now: Instant) {
         if self.recommended.is_empty() {
             self.recommended.push_back((now, current));
         }
     }
 
-    fn recommend(&mut self, replicas: i32, now: Timestamp, keep: SignedDuration) {
+    fn recommend(&mut self, replicas: i32, now: Instant, keep: Duration) {
         // Of the same again the last time says all.
         match self.recommended.back_mut() {
             Some((at, last)) if *last == replicas => *at = now,
@@ -137,21 +138,21 @@ impl History {
         }
         let from = before(now, keep);
         while self.recommended.len() > REMEMBERED
-            || self.recommended.front().is_some_and(|(at, _)| *at < from)
+            || self.recommended.front().is_some_and(|(at, _)| Some(*at) < from)
         {
             self.recommended.pop_front();
         }
     }
 
     /// That so many were changed to so many.
-    pub(super) fn scaled(&mut self, from: i32, to: i32, rules: &Rules, now: Timestamp) {
+    pub(super) fn scaled(&mut self, from: i32, to: i32, rules: &Rules, now: Instant) {
         let (log, period, change) = if to > from {
             (&mut self.added, rules.up.longest_period(), to - from)
         } else {
             (&mut self.removed, rules.down.longest_period(), from - to)
         };
         let oldest = before(now, period);
-        log.retain(|(at, _)| *at > oldest);
+        log.retain(|(at, _)| Some(*at) > oldest);
         log.push((now, change));
     }
 
@@ -161,7 +162,7 @@ impl History {
         wanted: i32,
         bounds: Bounds,
         rules: &Rules,
-        now: Timestamp,
+        now: Instant,
     ) -> Followed {
         let stable = self.stabilize(wanted, bounds.current, rules, now);
         let able = if stable == wanted {
@@ -181,14 +182,14 @@ impl History {
         Followed { replicas, able, limited: (replicas != stable, reason, message) }
     }
 
-    fn stabilize(&mut self, wanted: i32, current: i32, rules: &Rules, now: Timestamp) -> i32 {
+    fn stabilize(&mut self, wanted: i32, current: i32, rules: &Rules, now: Instant) -> i32 {
         let (up_from, down_from) = (before(now, rules.up.window), before(now, rules.down.window));
         let (mut lowest, mut highest) = (wanted, wanted);
         for (at, recommended) in &self.recommended {
-            if *at > up_from {
+            if Some(*at) > up_from {
                 lowest = lowest.min(*recommended);
             }
-            if *at > down_from {
+            if Some(*at) > down_from {
                 highest = highest.max(*recommended);
             }
         }
@@ -201,7 +202,7 @@ impl History {
         stable: i32,
         bounds: Bounds,
         rules: &Rules,
-        now: Timestamp,
+        now: Instant,
     ) -> (i32, &'static str, &'static str) {
         let Bounds { current, least, most } = bounds;
         if stable > current {
@@ -256,21 +257,21 @@ impl History {
         (stable, "DesiredWithinRange", "the desired count is within the acceptable range")
     }
 
-    fn changed(log: &[(Timestamp, i32)], period: SignedDuration, now: Timestamp) -> i32 {
+    fn changed(log: &[(Instant, i32)], period: Duration, now: Instant) -> i32 {
         let from = before(now, period);
         log.iter()
-            .filter(|(at, _)| *at > from)
+            .filter(|(at, _)| Some(*at) > from)
             .fold(0_i32, |sum, (_, change)| sum.saturating_add(*change))
     }
 
     /// How many there were when the period of a policy began.
-    fn at_start(&self, current: i32, period: SignedDuration, now: Timestamp) -> i32 {
+    fn at_start(&self, current: i32, period: Duration, now: Instant) -> i32 {
         current
             .saturating_sub(Self::changed(&self.added, period, now))
             .saturating_add(Self::changed(&self.removed, period, now))
     }
 
-    fn most_by_rules(&self, current: i32, rules: &Rules, now: Timestamp) -> i32 {
+    fn most_by_rules(&self, current: i32, rules: &Rules, now: Instant) -> i32 {
         let allowed = rules.up.policies.iter().map(|policy| {
             let start = self.at_start(current, policy.period, now);
             if policy.is_percent {
@@ -286,7 +287,7 @@ impl History {
         }
     }
 
-    fn least_by_rules(&self, current: i32, rules: &Rules, now: Timestamp) -> i32 {
+    fn least_by_rules(&self, current: i32, rules: &Rules, now: Instant) -> i32 {
         let allowed = rules.down.policies.iter().map(|policy| {
             let start = self.at_start(current, policy.period, now);
             if policy.is_percent {
@@ -310,14 +311,17 @@ fn rounded(number: f64) -> i32 {
     number as i32
 }
 
-fn before(now: Timestamp, time: SignedDuration) -> Timestamp {
-    now.checked_sub(time).unwrap_or(Timestamp::MIN)
+/// So long before now; nothing where the clock does not reach back so far: everything is later than that.
+fn before(now: Instant, time: Duration) -> Option<Instant> {
+    now.checked_sub(time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
     use serde_json::{Value, json};
+    use std::sync::LazyLock;
 
     fn rules(behavior: &Value) -> Rules {
         let spec = json!({"maxReplicas": 100, "behavior": behavior,
@@ -325,8 +329,9 @@ mod tests {
         Rules::of(&serde_json::from_value(spec).unwrap())
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(100_000 + second).unwrap()
+    fn at(second: u64) -> Instant {
+        static BEGIN: LazyLock<Instant> = LazyLock::new(clock::now);
+        *BEGIN + Duration::from_secs(second)
     }
 
     /// Follows `second:wanted` one after the other from 10 replicas on, and says how many there are after each.
@@ -421,8 +426,9 @@ mod tests {
         let rules = rules(&json!({"scaleDown": {"stabilizationWindowSeconds": 3600}}));
         let mut history = History::default();
         let bounds = Bounds { current: 10, least: 1, most: 100 };
+        let mut now = at(0);
         for step in 0..8_000_i32 {
-            let now = Timestamp::from_millisecond(i64::from(step) * 100).unwrap();
+            now += Duration::from_millis(100);
             history.follow(10 + step % 2, bounds, &rules, now);
             history.scaled(10, 11, &rules, now);
         }

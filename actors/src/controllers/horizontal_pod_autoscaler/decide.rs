@@ -10,6 +10,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use std::time::Instant;
 
 const ABLE: &str = "AbleToScale";
 const ACTIVE: &str = "ScalingActive";
@@ -33,7 +34,10 @@ pub(super) struct Seen<'a> {
     /// Other autoscalers of the same target.
     pub(super) rivals: Vec<String>,
     pub(super) usage: UsageOf<'a>,
+    /// The time of day, which pods and conditions carry.
     pub(super) now: Timestamp,
+    /// The same moment by the monotonic clock, by which what was done before is timed.
+    pub(super) at: Instant,
 }
 
 /// That something is told in an event.
@@ -64,16 +68,19 @@ pub(super) struct Decision {
     pub(super) status: HorizontalPodAutoscalerStatus,
     pub(super) rescale: Option<Rescale>,
     pub(super) told: Vec<Told>,
+    /// The conditions before all of this.
+    before: Vec<HorizontalPodAutoscalerCondition>,
 }
 
 /// What follows from what is seen and was recommended before.
 pub(super) fn decide(seen: &Seen<'_>, history: &mut History) -> Decision {
     let was = seen.autoscaler.status.clone().unwrap_or_default();
+    let before = was.conditions.clone().unwrap_or_default();
     let status = HorizontalPodAutoscalerStatus {
         observed_generation: seen.autoscaler.metadata.generation,
         ..was
     };
-    let mut decision = Decision { status, rescale: None, told: Vec::new() };
+    let mut decision = Decision { status, rescale: None, told: Vec::new(), before };
     let now = seen.now;
     let scale = match &seen.scale {
         Ok(scale) => scale,
@@ -87,7 +94,7 @@ pub(super) fn decide(seen: &Seen<'_>, history: &mut History) -> Decision {
     let got = "the HPA controller was able to get the target's current scale";
     decision.say(ABLE, true, "SucceededGetScale", got, now);
     let current = scale.replicas;
-    history.begin(current, now);
+    history.begin(current, seen.at);
     let spec = &seen.autoscaler.spec;
     let Bounds { least, most, .. } = bounds(spec, current);
     decision.status.current_replicas = Some(current);
@@ -95,6 +102,13 @@ pub(super) fn decide(seen: &Seen<'_>, history: &mut History) -> Decision {
         let message = "scaling is disabled since the replica count of the target is zero";
         decision.say(ACTIVE, false, "ScalingDisabled", message, now);
         (0, String::new())
+    } else if !seen.rivals.is_empty() {
+        // Before the bounds: those of two autoscalers may be in each other's way as well.
+        let (selector, rivals) = (&scale.selector, seen.rivals.join(" "));
+        let message =
+            format!("pods by selector {selector} are controlled by multiple HPAs: [{rivals}]");
+        decision.fail(ACTIVE, "AmbiguousSelector", &message, &message, now);
+        return decision;
     } else if current > most {
         (most, "Current number of replicas above Spec.MaxReplicas".to_owned())
     } else if current < least {
@@ -136,15 +150,6 @@ impl Decision {
                 return None;
             }
         };
-        if !seen.rivals.is_empty() {
-            let message = format!(
-                "pods by selector {} are controlled by multiple HPAs: [{}]",
-                scale.selector,
-                seen.rivals.join(" ")
-            );
-            self.fail(ACTIVE, "AmbiguousSelector", &message, &message, now);
-            return None;
-        }
         let rules = Rules::of(spec);
         let tolerances = Tolerances { up: rules.up.tolerance, down: rules.down.tolerance };
         let subject = Subject { pods, usage: seen.usage, current, tolerances, now };
@@ -169,7 +174,7 @@ impl Decision {
             format!("the HPA was able to successfully calculate a replica count from {metric}");
         self.say(ACTIVE, true, "ValidMetricFound", &message, now);
         let bounds = bounds(spec, current);
-        let followed = history.follow(wanted, bounds, &rules, now);
+        let followed = history.follow(wanted, bounds, &rules, seen.at);
         self.say(ABLE, true, followed.able.0, followed.able.1, now);
         let (is_limited, reason, message) = followed.limited;
         self.say(LIMITED, is_limited, reason, message, now);
@@ -251,11 +256,11 @@ impl Decision {
             conditions.push(new);
             return true;
         };
-        let since = if old.status == holds {
-            old.last_transition_time.clone().or(new.last_transition_time)
-        } else {
-            new.last_transition_time
-        };
+        // What is said twice of one look has not changed in between.
+        let before = self.before.iter().find(|before| before.type_ == kind);
+        let since = before.filter(|before| before.status == holds);
+        let since = since.and_then(|before| before.last_transition_time.clone());
+        let since = since.or(new.last_transition_time);
         let new = HorizontalPodAutoscalerCondition {
             last_transition_time: since,
             type_: new.type_,

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// So long after its start the CPU of a pod counts only while it is ready.
 const CPU_INITIALIZATION: SignedDuration = SignedDuration::from_mins(5);
+/// So long after it became ready the CPU of a pod that has just started does not count: where nothing probes it, it is ready
+/// at once, and what nodes tell is averaged over shorter times than a start takes.
+const SETTLING: SignedDuration = SignedDuration::from_secs(15);
 /// A pod that stopped being ready so soon after its start has never been ready.
 const INITIAL_READINESS: SignedDuration = SignedDuration::from_secs(30);
 
@@ -97,11 +100,14 @@ fn is_beginning(pod: &Pod, sample: &Sample, now: Timestamp) -> bool {
     let (Some(ready), Some(started)) = (ready, started) else { return true };
     let since = ready.last_transition_time.as_ref().map_or(started, |time| time.0);
     let is_unready = ready.status == "False";
-    if started + CPU_INITIALIZATION > now {
-        let window = SignedDuration::try_from(sample.window).unwrap_or_default();
-        is_unready || sample.taken < since + window
+    // Nodes write these times: one that cannot be counted on from is later than all others.
+    let after =
+        |at: Timestamp, time: SignedDuration| at.checked_add(time).unwrap_or(Timestamp::MAX);
+    if after(started, CPU_INITIALIZATION) > now {
+        let window = SignedDuration::try_from(sample.window).unwrap_or(SignedDuration::MAX);
+        is_unready || sample.taken < after(since, window.max(SETTLING))
     } else {
-        is_unready && started + INITIAL_READINESS > since
+        is_unready && after(started, INITIAL_READINESS) > since
     }
 }
 
@@ -194,6 +200,7 @@ fn times(ratio: f64, pods: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     fn now() -> Timestamp {
@@ -201,7 +208,8 @@ mod tests {
     }
 
     /// `used` or `word` or `word=used`: `pending`, `missing`, `unready` (young), `dips` (old, and was ready), `never` (old,
-    /// and was never ready), `new` (ready for less than a window), `failed`, `going`. Each asks for 100.
+    /// and was never ready), `new` (ready for less than a window), `settles`, `settled`
+    /// (young, and ready for less and for more than that takes), `failed`, `going`. Each asks for 100.
     fn pod(words: &str) -> (Pod, Option<Sample>) {
         let (word, used) = words.split_once('=').unwrap_or(match words.parse::<i64>() {
             Ok(_) => ("", words),
@@ -213,6 +221,8 @@ mod tests {
             "dips" => (3600, "False", 20),
             "never" => (3600, "False", 3599),
             "new" => (60, "True", 2),
+            "settles" => (12, "True", 12),
+            "settled" => (20, "True", 20),
             _ => (3600, "True", 3000),
         };
         let phase = match word {
@@ -269,6 +279,8 @@ mod tests {
             3   | 50%    | 120 120 pending             | 5
             2   | 50%    | 200 unready=300             | 4
             2   | 50%    | 200 new=300                 | 4
+            2   | 50%    | 200 settles=300             | 4
+            2   | 50%    | 200 settled=300             | 10
             2   | 60     | 200 missing                 | 4
             # less: that all is used which is asked for
             2   | 50%    | 20 missing                  | 2
@@ -293,6 +305,22 @@ mod tests {
             let found = proposed(pods, current.parse().unwrap(), target, true);
             assert_eq!(found, expected, "in row {row}");
         }
+    }
+
+    #[test]
+    fn times_that_no_clock_reaches_keep_a_pod_from_counting_and_nothing_else() {
+        let (mut young, sample) = pod("new=300");
+        let endless = sample.map(|sample| Sample { window: Duration::MAX, ..sample });
+        let measured = |pod: &Pod, sample| {
+            let measured = Measured { pod, sample, request: 100 };
+            counts(&measured, true, now())
+        };
+        assert_eq!(measured(&young, endless), Counts::Unready);
+        let end = Time(Timestamp::MAX);
+        young.status.as_mut().unwrap().start_time = Some(end);
+        assert_eq!(measured(&young, sample), Counts::Unready);
+        young.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "False".into();
+        assert_eq!(measured(&young, sample), Counts::Unready);
     }
 
     #[test]

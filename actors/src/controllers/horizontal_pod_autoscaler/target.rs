@@ -11,12 +11,14 @@ use impresario_objects::{Door, Objects, WriteOptions};
 use impresario_registry_api::{Consistency, Revision};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is scaled, as it was seen.
 pub(super) struct Target {
     row: Option<Row>,
     name: String,
-    uid: Value,
+    /// Null where nothing was seen.
+    pub(super) uid: Value,
     /// The revision of what was seen; the greatest there is where nothing was.
     pub(super) revision: Revision,
     /// Its scale, or why it has none.
@@ -66,25 +68,31 @@ pub(super) async fn read(
 }
 
 impl Target {
-    /// Asks for so many; the revision at which it is asked for.
+    /// Asks for so many; the revision at which it is asked for. Nothing is done where it is not as it was seen any more.
     pub(super) async fn write(
         &self,
         objects: &Objects,
         namespace: &str,
         replicas: i32,
-    ) -> Result<Revision, Status> {
+    ) -> Result<Option<Revision>, Status> {
         let row = self.row.as_ref().ok_or_else(Status::no_such_path)?;
         let scale = json!({"spec": {"replicas": replicas}});
+        let is_other = AtomicBool::new(false);
         let change = |old: &Value| {
-            // Another object that came under the name meanwhile was not meant.
-            if old.pointer("/metadata/uid") != Some(&self.uid) {
+            // Another object that came under the name meanwhile was not meant, and what a user asked for meanwhile is not undone.
+            let is_seen = owned::revision_of(old) == self.revision;
+            if old.pointer("/metadata/uid") != Some(&self.uid) || !is_seen {
+                is_other.store(true, Ordering::Relaxed);
                 return Err(Status::modified(row, &self.name));
             }
             apply_scale(row, old, &scale)
         };
         let options = WriteOptions::default();
         let changed =
-            objects.modify(row, Door::Scale, namespace, &self.name, &options, change).await?;
-        Ok(owned::revision_of(&changed))
+            objects.modify(row, Door::Scale, namespace, &self.name, &options, change).await;
+        match changed {
+            Err(_) if is_other.load(Ordering::Relaxed) => Ok(None),
+            changed => changed.map(|changed| Some(owned::revision_of(&changed))),
+        }
     }
 }

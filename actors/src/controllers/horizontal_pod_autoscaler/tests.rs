@@ -4,11 +4,14 @@ use super::decide::{Decision, Scale, Seen, decide};
 use super::*;
 use crate::testing::LIMIT;
 use crate::usage::Known;
+use impresario_api::resource::Row;
 use impresario_client::protocol::usage::{Amounts, ContainerUsage, PodUsage, Report};
-use impresario_objects::WriteOptions;
+use impresario_objects::{Door, WriteOptions};
 use impresario_registry::{Epoch, MemoryRegistry, Shard};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 fn autoscaler(spec: Value) -> HorizontalPodAutoscaler {
@@ -23,8 +26,11 @@ fn autoscaler(spec: Value) -> HorizontalPodAutoscaler {
     serde_json::from_value(object).unwrap()
 }
 
+/// The same throughout, in whole seconds as it is stored; pods began before it.
 fn now() -> Timestamp {
-    Timestamp::from_second(1_000_000).unwrap()
+    static NOW: LazyLock<Timestamp> =
+        LazyLock::new(|| Timestamp::from_second(clock::timestamp().as_second()).unwrap());
+    *NOW
 }
 
 fn pod_json(name: &str) -> Value {
@@ -55,6 +61,7 @@ fn decided(
         rivals: Vec::new(),
         usage: &usage,
         now: now(),
+        at: clock::now(),
     };
     decide(&view, history)
 }
@@ -148,6 +155,7 @@ fn what_keeps_it_from_scaling_is_told_once() {
                 rivals: rivals.iter().map(|name| (*name).to_owned()).collect(),
                 usage: &usage,
                 now: now(),
+                at: clock::now(),
             };
             decide(&view, &mut History::default())
         };
@@ -181,10 +189,12 @@ impl Stage {
         let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2,
             "selector": {"matchLabels": {"app": "web"}}, "template": template}});
         let options = WriteOptions::default();
-        view.objects
-            .create(&served("apps", "deployments"), "default", deployment, &options)
-            .await
-            .unwrap();
+        let mut other = deployment.clone();
+        other["metadata"]["name"] = "green".into();
+        for deployment in [deployment, other] {
+            let row = served("apps", "deployments");
+            view.objects.create(&row, "default", deployment, &options).await.unwrap();
+        }
         for name in ["a", "b"] {
             let write = Transaction::create(
                 impresario_registry_api::Key::new("pods", "default", name),
@@ -242,8 +252,24 @@ impl Stage {
     }
 
     async fn replicas(&self) -> Value {
+        self.replicas_of("web").await
+    }
+
+    async fn replicas_of(&self, name: &str) -> Value {
         let row = served("apps", "deployments");
-        self.view.objects.get(&row, "default", "web").await.unwrap()["spec"]["replicas"].clone()
+        self.view.objects.get(&row, "default", name).await.unwrap()["spec"]["replicas"].clone()
+    }
+
+    /// Changes a field of an object as a user does.
+    async fn edit(&self, row: &Row, name: &str, field: &str, value: Value) -> Revision {
+        let change = |old: &Value| {
+            let mut new = old.clone();
+            *new.pointer_mut(field).unwrap() = value.clone();
+            Ok(new)
+        };
+        let options = WriteOptions::default();
+        let edited = self.view.objects.modify(row, Door::Main, "default", name, &options, change);
+        owned::revision_of(&edited.await.unwrap())
     }
 
     async fn status(&self) -> HorizontalPodAutoscalerStatus {
@@ -273,7 +299,7 @@ async fn a_deployment_under_load_gets_more_pods_as_soon_as_its_node_tells_of_it(
     assert_eq!(stage.status().await, before);
 
     stage.tell(100);
-    stage.look.state.lock().last.as_mut().unwrap().rests_until = clock::timestamp();
+    stage.look.state.lock().last.as_mut().unwrap().rests_until = clock::now();
     stage.look.look_once().await.unwrap();
     assert_eq!(stage.replicas().await, 4);
     let status = stage.status().await;
@@ -290,4 +316,94 @@ async fn of_two_autoscalers_of_one_target_neither_scales() {
     stage.look.look_once().await.unwrap();
     assert_eq!(stage.replicas().await, 2);
     assert_eq!(condition(&stage.status().await, "ScalingActive"), "False AmbiguousSelector");
+}
+
+#[test]
+fn two_autoscalers_of_one_target_do_not_scale_it_into_each_others_bounds() {
+    let usage = |_: &Pod| None;
+    for replicas in [1, 12] {
+        let autoscaler = autoscaler(json!({}));
+        let view = Seen {
+            autoscaler: &autoscaler,
+            scale: Ok(Scale { replicas, selector: "a=b".into() }),
+            pods: Ok(Vec::new()),
+            rivals: vec!["other".into(), "web".into()],
+            usage: &usage,
+            now: now(),
+            at: clock::now(),
+        };
+        let decision = decide(&view, &mut History::default());
+        assert_eq!(decision.rescale, None, "of {replicas}");
+        assert_eq!(condition(&decision.status, "ScalingActive"), "False AmbiguousSelector");
+    }
+}
+
+#[test]
+fn a_change_that_is_refused_again_has_been_refused_since_the_first_time() {
+    let mut autoscaler = autoscaler(json!({}));
+    let mut refuse = |at: Timestamp| {
+        let mut decision = decided(&autoscaler, 2, 100, &mut History::default());
+        let rescale = decision.rescale.clone().unwrap();
+        decision.rescaled(&rescale, Err("it is busy".into()), at);
+        autoscaler.status = Some(decision.status.clone());
+        decision.status
+    };
+    let first = refuse(now());
+    assert_eq!(refuse(now() + SignedDuration::from_secs(20)), first);
+}
+
+#[tokio::test]
+async fn another_target_is_scaled_although_nobody_has_changed_it_since_the_first_was() {
+    let stage = Stage::set().await;
+    stage.tell(100);
+    stage.look.look_once().await.unwrap();
+    assert_eq!(stage.replicas().await, 4);
+    let row = impresario_api::catalog::find("autoscaling", "v2", "horizontalpodautoscalers");
+    let green = "green".into();
+    let edited = stage.edit(&row.unwrap(), "web", "/spec/scaleTargetRef/name", green).await;
+    Stage::mirror(&stage.view).reached(edited, LIMIT).await.unwrap();
+    stage.look.look_once().await.unwrap();
+    assert_eq!(stage.replicas_of("green").await, 4);
+}
+
+#[tokio::test]
+async fn what_a_user_asks_for_after_the_target_was_seen_is_not_undone() {
+    let stage = Stage::set().await;
+    let objects = &stage.view.objects;
+    let wanted = autoscaler(json!({})).spec.scale_target_ref;
+    let seen = target::read(objects, "default", &wanted).await.unwrap();
+    stage.edit(&served("apps", "deployments"), "web", "/spec/replicas", 0.into()).await;
+    assert_eq!(seen.write(objects, "default", 6).await.unwrap(), None);
+    assert_eq!(stage.replicas().await, 0);
+    let seen = target::read(objects, "default", &wanted).await.unwrap();
+    assert!(seen.write(objects, "default", 6).await.unwrap().is_some());
+    assert_eq!(stage.replicas().await, 6);
+}
+
+#[tokio::test]
+async fn words_alone_are_written_now_and_then_and_what_it_wrote_is_not_looked_at() {
+    let stage = Stage::set().await;
+    stage.tell(50);
+    stage.look.look_once().await.unwrap();
+    let before = stage.status().await;
+    assert_eq!(condition(&before, "AbleToScale"), "True ReadyForNewScale");
+    let seen = Stage::mirror(&stage.view).get("default", "web").unwrap();
+    assert!(stage.look.may_wait(&seen, clock::now()).is_some());
+
+    // As long as it rests, also what nodes tell waits.
+    stage.tell(10);
+    let rests_until = clock::now() + INTERVAL;
+    stage.look.state.lock().last.as_mut().unwrap().rests_until = rests_until;
+    assert!(stage.look.may_wait(&seen, clock::now()).is_some());
+    stage.look.state.lock().last.as_mut().unwrap().rests_until = clock::now();
+    assert!(stage.look.may_wait(&seen, clock::now()).is_none());
+    stage.look.look_once().await.unwrap();
+    assert_eq!(stage.status().await, before);
+    // The next time that is due it is written.
+    {
+        let mut state = stage.look.state.lock();
+        (state.told, state.last) = (None, None);
+    }
+    stage.look.look_once().await.unwrap();
+    assert_eq!(condition(&stage.status().await, "AbleToScale"), "True ScaleDownStabilized");
 }

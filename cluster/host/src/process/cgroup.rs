@@ -254,6 +254,19 @@ impl Cgroup {
         value_of(&text, "oom_kill").is_some_and(|count| count > 0)
     }
 
+    /// Whether the kernel counts here what its processes use.
+    pub fn counts(&self) -> bool {
+        let has = |controller: &str, file: &str| {
+            self.folder(controller).is_some_and(|folder| folder.join(file).exists())
+        };
+        match self {
+            Self::Unified(_) => has("cpu", "cpu.stat") && has("memory", "memory.current"),
+            Self::Split(_) => {
+                has("cpuacct", "cpuacct.usage") && has("memory", "memory.usage_in_bytes")
+            }
+        }
+    }
+
     /// What its processes used and use.
     pub fn stats(&self) -> Option<ContainerStats> {
         let read = |controller: &str, file: &str| {

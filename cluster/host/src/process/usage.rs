@@ -42,13 +42,16 @@ impl Inner {
                 let Some(attempt) = last else { continue };
                 let folder = containers.join(&container).join(attempt.to_string());
                 let Some(born) = running(&folder) else { continue };
-                let stats = born.cgroup.as_ref().and_then(Cgroup::stats).or_else(|| {
-                    all_sessions.get_or_insert_with(sessions).get(&born.process.pid).copied()
-                });
+                // Two that count otherwise are never mixed: the difference would be told as used.
+                let stats = match born.cgroup.as_ref().filter(|group| group.counts()) {
+                    Some(group) => group.stats(),
+                    None => {
+                        all_sessions.get_or_insert_with(sessions).get(&born.process.pid).copied()
+                    }
+                };
                 let Some(stats) = stats else { continue };
                 let id = ContainerId(format!("{pod_uid}/{container}/{attempt}"));
-                let (pod_uid, started_at) = (pod_uid.clone(), born.started_at);
-                used.push(Used { id, pod_uid, container, started_at, stats });
+                used.push(Used { id, pod_uid: pod_uid.clone(), container, stats });
             }
         }
         Ok(used)
