@@ -19,6 +19,7 @@ pub mod zones;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned;
+use super::pod_view::PodView as _;
 use super::retries::Retries;
 use super::view::{CATCH_UP, View, served};
 use futures_util::FutureExt as _;
@@ -43,6 +44,10 @@ const BY_TAINT: (&str, &str) =
 /// Why a pod goes whose node has no object.
 const BY_LOSS: (&str, &str) = ("DeletionByPodGC", "PodGC: node no longer exists");
 
+/// After how long a node that is lost, has its taint and says otherwise is contradicted again: it can write, so that the two
+/// would write its object in turns.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
 /// How often the heartbeats are looked at: they live in the leader's memory, where no watch shows
 /// them.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -61,6 +66,8 @@ pub struct NodeLifecycleLook {
     /// Since when nodes that have pods have had no object.
     missing: Mutex<HashMap<String, Instant>>,
     turns: Mutex<Turns>,
+    /// When it was written last of each node that it is lost; none of longer ago than [`SAID_AGAIN`].
+    said_lost: Mutex<HashMap<String, Instant>>,
     retries: Retries,
 }
 
@@ -68,8 +75,8 @@ impl NodeLifecycleLook {
     /// A look at all nodes.
     #[must_use]
     pub fn new(view: View, fence: Fence, silence: Arc<dyn Silence>) -> Self {
-        let (missing, turns, retries) = Default::default();
-        Self { view, fence, silence, missing, turns, retries }
+        let (missing, turns, said_lost, retries) = Default::default();
+        Self { view, fence, silence, missing, turns, said_lost, retries }
     }
 
     /// The look, ready for a control actor.
@@ -149,11 +156,15 @@ impl NodeLifecycleLook {
         match action {
             Action::Lose { node, taints } => {
                 let Some(seen) = of(&node) else { return Ok(()) };
+                if taints == taints::of(&seen.object) && self.has_just_said(&node) {
+                    return Ok(());
+                }
                 let lose = |object: &mut Value| {
                     written::lose(object, now);
                     written::retaint(object, &taints);
                 };
                 if self.change(seen, lose).await? {
+                    self.said_lost.lock().insert(node.clone(), clock::now());
                     let message = format!("Node {node} status is now: NodeNotReady");
                     self.view.normal(seen, "NodeNotReady", &message);
                     tracing::warn!(node, "node is lost: no heartbeat");
@@ -172,6 +183,9 @@ impl NodeLifecycleLook {
             Action::Unready { pod } => self.make_unready(&pod, now).await?,
             Action::Evict { pod } => self.evict(pod, now).await?,
             Action::Release { pod } => {
+                if !self.end(&pod, None, now).await? {
+                    return Ok(());
+                }
                 tracing::warn!(
                     namespace = pod.0,
                     pod = pod.1,
@@ -183,20 +197,28 @@ impl NodeLifecycleLook {
                 // The mirror leaves out what it cannot read, and may be late.
                 let key = Key::new("nodes", "", &node);
                 let registry = self.view.registry();
-                if registry.get(key, Consistency::Linearizable).await?.0.is_none() {
+                if registry.get(key, Consistency::Linearizable).await?.0.is_none()
+                    && self.end(&pod, Some(BY_LOSS), now).await?
+                {
                     tracing::warn!(
                         node,
                         namespace = pod.0,
                         pod = pod.1,
                         "pod is removed: its node has no object"
                     );
-                    // It goes all the same where it changed just now.
-                    self.disrupt(&pod, BY_LOSS, now).await?;
                     self.delete(pod, Some(0)).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether it was just written of a node that it is lost.
+    fn has_just_said(&self, node: &str) -> bool {
+        let now = clock::now();
+        let mut said = self.said_lost.lock();
+        said.retain(|_, at| now.duration_since(*at) < SAID_AGAIN);
+        said.contains_key(node)
     }
 
     /// Has a pod say why it goes, and then asks for its end. Where it changed meanwhile, with the next look.
@@ -214,24 +236,47 @@ impl NodeLifecycleLook {
     /// Writes into a pod why it goes. False if it changed meanwhile, or is gone.
     async fn disrupt(
         &self,
-        (namespace, name, uid): &PodId,
-        (reason, message): (&str, &str),
+        pod: &PodId,
+        why: (&str, &str),
         now: Timestamp,
     ) -> Result<bool, LookError> {
-        let Some(seen) = self.view.pods.get(namespace, name) else { return Ok(false) };
-        if seen.object.metadata.uid.as_ref() != Some(uid) {
-            return Ok(false);
-        }
-        let conditions = seen.object.status.as_ref().and_then(|it| it.conditions.as_deref());
-        let is_said = conditions.unwrap_or_default().iter().any(|said| {
-            said.type_ == "DisruptionTarget"
-                && said.status == "True"
-                && said.reason.as_deref() == Some(reason)
-        });
-        if is_said {
+        let Some(seen) = self.pod(pod) else { return Ok(false) };
+        if is_said(&seen.object, why.0) {
             return Ok(true);
         }
-        self.change(&seen, |object| written::disrupt(object, reason, message, now)).await
+        self.change(&seen, |object| written::disrupt(object, why.0, why.1, now)).await
+    }
+
+    /// Writes into a pod that it has failed, where it has not ended, and why it goes, if that is new. False if it
+    /// changed meanwhile, or is gone.
+    async fn end(
+        &self,
+        pod: &PodId,
+        why: Option<(&str, &str)>,
+        now: Timestamp,
+    ) -> Result<bool, LookError> {
+        let Some(seen) = self.pod(pod) else { return Ok(false) };
+        let why = why.filter(|why| !is_said(&seen.object, why.0));
+        let has_ended = seen.object.finished();
+        if has_ended && why.is_none() {
+            return Ok(true);
+        }
+        // In one write: who sees the end of it goes by why it went.
+        let end = |object: &mut Value| {
+            if let Some((reason, message)) = why {
+                written::disrupt(object, reason, message, now);
+            }
+            if !has_ended {
+                written::fail(object);
+            }
+        };
+        self.change(&seen, end).await
+    }
+
+    /// A pod as it is seen, if it is there.
+    fn pod(&self, (namespace, name, uid): &PodId) -> Option<Seen<Pod>> {
+        let seen = self.view.pods.get(namespace, name);
+        seen.filter(|seen| seen.object.metadata.uid.as_ref() == Some(uid))
     }
 
     /// Changes an object as it was seen. False if it changed meanwhile: seen again with the next look.
@@ -255,15 +300,8 @@ impl NodeLifecycleLook {
     }
 
     /// Writes that a pod of a lost node is not ready. Its node says so again when it is back.
-    async fn make_unready(
-        &self,
-        (namespace, name, uid): &PodId,
-        now: Timestamp,
-    ) -> Result<(), LookError> {
-        let Some(seen) = self.view.pods.get(namespace, name) else { return Ok(()) };
-        if seen.object.metadata.uid.as_ref() != Some(uid) {
-            return Ok(());
-        }
+    async fn make_unready(&self, pod: &PodId, now: Timestamp) -> Result<(), LookError> {
+        let Some(seen) = self.pod(pod) else { return Ok(()) };
         if self.change(&seen, |object| written::unready(object, now)).await? {
             self.view.warning(&seen, "NodeNotReady", "Node is not ready");
         }
@@ -290,6 +328,16 @@ impl NodeLifecycleLook {
             Err(status) => Err(status.into()),
         }
     }
+}
+
+/// Whether a pod says that it goes for this reason.
+fn is_said(pod: &Pod, reason: &str) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+    conditions.unwrap_or_default().iter().any(|said| {
+        said.type_ == "DisruptionTarget"
+            && said.status == "True"
+            && said.reason.as_deref() == Some(reason)
+    })
 }
 
 impl Look for NodeLifecycleLook {

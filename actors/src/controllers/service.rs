@@ -58,7 +58,7 @@ impl Controller for Reconciler {
             .of_its_name::<Endpoints>()
             .kept::<EndpointSlice>(its_slices)
             .selected::<Pod>(endpoints::its_pods)
-            // Zones wake nobody: a node has its own before it has pods.
+            // Zones wake nobody: a node usually has its own before it has pods, and another is read with the next look.
             .everywhere::<Node, _>(
                 |node| first_port(node).is_some() || nearness::zone(node).is_some(),
                 first_port,

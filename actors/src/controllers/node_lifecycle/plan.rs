@@ -253,9 +253,9 @@ fn id(pod: &Pod) -> PodId {
     (namespace, pod.name().to_owned(), pod.uid().to_owned())
 }
 
-/// Whether nobody waits for its end any more.
+/// Whether nobody waits for its end any more, and it says that it has ended: its finalizers may wait for that.
 fn is_removed(pod: &Pod) -> bool {
-    pod.terminating() && pod.metadata.deletion_grace_period_seconds == Some(0)
+    pod.finished() && pod.terminating() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 /// Whether a node that has never said what it is still has time to.

@@ -4,6 +4,7 @@ use super::super::service;
 use super::*;
 use impresario_objects::Objects;
 use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
+use impresario_registry_api::Revision;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
 
@@ -222,4 +223,91 @@ async fn a_node_that_is_cordoned_has_the_taint_of_it_for_as_long() {
     assert_eq!(taints().await, None);
     let pod = objects.get(&served("", "pods"), "default", "p").await.unwrap();
     assert_eq!(pod["metadata"].get("deletionTimestamp"), None);
+}
+
+/// The taint of a node that is certified to be off.
+fn certified() -> Value {
+    json!({"key": taints::OUT_OF_SERVICE, "effect": "NoExecute", "value": "nodeshutdown"})
+}
+
+/// The pod of [`one_node`] belongs to a job, which keeps its object until it has counted it.
+async fn keep_for_a_job(objects: &Objects, look: &NodeLifecycleLook) {
+    look.view.pods.reached(pod_revision(objects).await, CATCH_UP).await.unwrap();
+    let seen = look.view.pods.get("default", "p").unwrap();
+    let finalizers = json!(["batch.kubernetes.io/job-tracking"]);
+    assert!(look.change(&seen, |pod| pod["metadata"]["finalizers"] = finalizers).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pod_of_a_job_is_failed_before_it_is_removed_from_a_node_that_is_off() {
+    let (objects, mut look) = one_node(json!({ "taints": [certified()] })).await;
+    keep_for_a_job(&objects, &look).await;
+    look.silence = Arc::new(IsHeard("another"));
+    let pod = async || objects.get(&served("", "pods"), "default", "p").await.unwrap();
+    // It is driven out first, and has its time to end.
+    let mut ends = pod().await;
+    for _ in 0..3 {
+        if ends["metadata"]["deletionTimestamp"].is_null() {
+            look_again(&objects, &look).await;
+            ends = pod().await;
+        }
+    }
+    assert!(ends["metadata"]["deletionTimestamp"].is_string(), "{ends}");
+    assert_eq!(ends["status"]["phase"], "Running");
+    look_again(&objects, &look).await;
+    let failed = pod().await;
+    assert_eq!(failed["metadata"]["deletionGracePeriodSeconds"], 0, "{failed}");
+    assert_eq!(failed["status"]["phase"], "Failed");
+    let reasons = failed["status"]["conditions"].as_array().unwrap().iter();
+    let reasons: Vec<_> = reasons.filter_map(|said| said["reason"].as_str()).collect();
+    assert_eq!(reasons, [BY_TAINT.0]);
+    look_again(&objects, &look).await;
+    assert_eq!(pod().await, failed, "its job takes it from here");
+}
+
+#[tokio::test]
+async fn a_pod_of_a_job_is_failed_before_it_is_removed_from_a_node_without_an_object() {
+    let (objects, look) = one_node(json!({})).await;
+    keep_for_a_job(&objects, &look).await;
+    let pod = async || objects.get(&served("", "pods"), "default", "p").await.unwrap();
+    look_again(&objects, &look).await;
+    let options = DeleteOptions::default();
+    let gone =
+        objects.delete(&served("", "nodes"), "", "n1", &options, &WriteOptions::default()).await;
+    gone.unwrap();
+    look.view.nodes.reached(pod_revision(&objects).await + 1, CATCH_UP).await.unwrap();
+    look.look_once().await.unwrap();
+    let long_ago = clock::now().checked_sub(Duration::from_secs(41)).unwrap();
+    look.missing.lock().values_mut().for_each(|since| *since = long_ago);
+    look.look_once().await.unwrap();
+    let failed = pod().await;
+    assert_eq!(failed["metadata"]["deletionGracePeriodSeconds"], 0, "{failed}");
+    assert_eq!(failed["status"]["phase"], "Failed");
+    let said = &failed["status"]["conditions"][1];
+    assert_eq!((&said["type"], &said["reason"]), (&"DisruptionTarget".into(), &BY_LOSS.0.into()));
+}
+
+async fn pod_revision(objects: &Objects) -> Revision {
+    let pod = objects.get(&served("", "pods"), "default", "p").await.unwrap();
+    pod["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_node_that_can_write_is_contradicted_seldom() {
+    let (objects, mut look) = one_node(json!({})).await;
+    look.silence = Arc::new(IsHeard("another"));
+    let node = async || objects.get(&served("", "nodes"), "", "n1").await.unwrap();
+    look_again(&objects, &look).await;
+    assert_eq!(node().await["status"]["conditions"][0]["status"], "Unknown");
+    look_again(&objects, &look).await;
+    let seen = look.view.nodes.get("", "n1").unwrap();
+    let insists = |node: &mut Value| node["status"]["conditions"][0]["status"] = "True".into();
+    assert!(look.change(&seen, insists).await.unwrap());
+    let before = node().await;
+    look_again(&objects, &look).await;
+    assert_eq!(node().await, before, "the two must not write in turns");
+    let long_ago = clock::now().checked_sub(SAID_AGAIN).unwrap();
+    look.said_lost.lock().values_mut().for_each(|at| *at = long_ago);
+    look_again(&objects, &look).await;
+    assert_eq!(node().await["status"]["conditions"][0]["status"], "Unknown");
 }

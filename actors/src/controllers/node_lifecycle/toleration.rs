@@ -8,8 +8,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 /// When a pod has to go for these taints; `None` is never.
 ///
 /// At once where it does not tolerate one of them. Of each that it does, the first toleration that fits counts, from
-/// when the taint was added; the earliest of these times is it. One without a time is for ever, and so is
-/// one longer than the calendar.
+/// when the taint and the pod are both there; the earliest of these times is it. One without a time is for ever, and so
+/// is one longer than the calendar.
 #[must_use]
 pub fn due<'a>(
     pod: &Pod,
@@ -23,7 +23,8 @@ pub fn due<'a>(
         let fits = |one: &&_| tolerates(std::slice::from_ref(*one), taint);
         let Some(toleration) = tolerations.iter().find(fits) else { return Some(now) };
         let Some(seconds) = toleration.toleration_seconds else { continue };
-        let since = taint.time_added.as_ref().map_or(now, |added| added.0);
+        let added = taint.time_added.as_ref().map_or(now, |added| added.0);
+        let since = came(pod).map_or(added, |came| added.max(came));
         let Ok(due) = since.checked_add(SignedDuration::from_secs(seconds.max(0))) else {
             continue;
         };
@@ -32,11 +33,60 @@ pub fn due<'a>(
     earliest
 }
 
+/// When a pod came to its node, as its object says, so that whoever leads next knows it, too.
+fn came(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let bound =
+        conditions.iter().find(|said| said.type_ == "PodScheduled" && said.status == "True");
+    let bound = bound.and_then(|said| said.last_transition_time.as_ref());
+    let started = || status.and_then(|status| status.start_time.as_ref());
+    let came = bound.or_else(started).or(pod.metadata.creation_timestamp.as_ref())?;
+    Some(came.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::table::cells;
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_pod_has_all_its_time_also_on_a_node_that_was_tainted_long_before_it_came() {
+        let table = "
+            created | started | bound      | tolerates for | goes at
+            10      |         |            | 300           | 400
+            200     |         |            | 300           | 500
+            200     | 250     |            | 300           | 550
+            200     | 250     | True@240   | 300           | 540
+            200     | 250     | False@240  | 300           | 550
+            200     |         | True@20    | 300           | 400
+            200     |         | True@240   | 0             | 240
+            200     |         | True@240   |               | never";
+        let at = |seconds: &str| {
+            let seconds = seconds.parse().ok()?;
+            Some(Timestamp::from_second(seconds).unwrap().to_string())
+        };
+        let taint = json!({"key": "a", "effect": "NoExecute", "timeAdded": at("100")});
+        let taint: Taint = serde_json::from_value(taint).unwrap();
+        for row in table.lines().skip(2) {
+            let [created, started, bound, seconds, expected] = cells(row);
+            let bound = bound.split_once('@').map(|(status, since)| {
+                json!({"type": "PodScheduled", "status": status, "lastTransitionTime": at(since)})
+            });
+            let pod = json!({
+                "metadata": {"creationTimestamp": at(created)},
+                "spec": {"containers": [], "tolerations": [{"operator": "Exists",
+                    "tolerationSeconds": seconds.parse::<i64>().ok()}]},
+                "status": {"startTime": at(started),
+                    "conditions": bound.into_iter().collect::<Vec<_>>()},
+            });
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let now = Timestamp::from_second(1_000).unwrap();
+            let found = due(&pod, [&taint].into_iter(), now).map(|due| due.as_second().to_string());
+            assert_eq!(found.as_deref().unwrap_or("never"), expected, "in row {row}");
+        }
+    }
 
     #[test]
     fn a_pod_goes_by_the_earliest_of_what_it_tolerates() {

@@ -77,6 +77,12 @@ pub fn disrupt(pod: &mut Value, reason: &str, message: &str, now: Timestamp) {
     }
 }
 
+/// The pod has failed: nobody is left who could say how it ended, and jobs that replace only what has ended wait for it
+/// (Kubernetes documentation, "Pod Lifecycle", "Garbage collection of Pods").
+pub fn fail(pod: &mut Value) {
+    pod["status"]["phase"] = "Failed".into();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,7 +89,9 @@ impl Turns {
     /// Takes note of the turns that can be read off these nodes.
     pub fn read(&mut self, nodes: impl Iterator<Item = impl AsRef<Node>>, now: Timestamp) {
         for node in nodes {
-            let Some(since) = troubled_since(node.as_ref()) else { continue };
+            // One that lies ahead, by another's clock, hides no turn that was.
+            let since = troubled_since(node.as_ref()).filter(|since| *since <= now);
+            let Some(since) = since else { continue };
             self.take(of(node.as_ref()), since);
         }
         // A clock that was set back must not stop a zone.
@@ -174,5 +176,23 @@ mod tests {
         // The clock was set back.
         turns.read(std::iter::empty::<std::sync::Arc<Node>>(), at(50));
         assert!(may(&turns, "a", 50));
+    }
+
+    #[test]
+    fn a_taint_whose_time_lies_ahead_does_not_take_the_pace_from_a_zone() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let ahead: Node = serde_json::from_value(serde_json::json!({"spec": {"taints": [{
+            "key": "node.kubernetes.io/unreachable",
+            "effect": "NoExecute",
+            "timeAdded": at(400).to_string(),
+        }]}}))
+        .unwrap();
+        let ahead = std::sync::Arc::new(ahead);
+        let mut turns = Turns::default();
+        turns.take(of(&ahead), at(100));
+        for (second, may) in [(101, false), (109, false), (110, true)] {
+            turns.read(std::iter::once(&ahead), at(second));
+            assert_eq!(turns.may(&of(&ahead), Pace::Every(USUAL), at(second)), may, "{second}");
+        }
     }
 }

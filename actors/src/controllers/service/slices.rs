@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort};
 use ring::digest::{SHA256, digest};
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -74,7 +75,28 @@ pub fn slices(
     about: impl Fn(&EndpointAddress) -> About,
     (present, is_taken): (&BTreeMap<String, &[Endpoint]>, impl Fn(&str) -> bool),
 ) -> BTreeMap<String, Slice> {
-    let mut groups = Vec::new();
+    let groups = groups(subsets, about);
+    let mut there = found(name, &groups, present);
+    let mut slices = BTreeMap::new();
+    for (number, Slice { address_type, endpoints, ports }) in groups.into_iter().enumerate() {
+        let named = |place| slice_name(name, address_type, &ports, place);
+        let filled = there.remove(&number).unwrap_or_default();
+        for (place, mut endpoints) in placed(endpoints, &named, filled, &is_taken) {
+            endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
+            slices.insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
+        }
+    }
+    slices
+}
+
+/// The endpoints of each kind of address and each set of ports, whose names are the same: two subsets can have the same
+/// ports. What else is said of these ports is what the first says. Each endpoint is there once, and where one subset
+/// says that it is not ready, it is not.
+fn groups(subsets: &[EndpointSubset], about: impl Fn(&EndpointAddress) -> About) -> Vec<Slice> {
+    let mut groups: Vec<Slice> = Vec::new();
+    // Of each set of ports the number of its first group, and of each endpoint of a group its number there.
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<(usize, &str, Option<&str>), usize> = HashMap::new();
     for subset in subsets {
         let ports: Vec<EndpointPort> = subset
             .ports
@@ -87,28 +109,33 @@ pub fn slices(
                 app_protocol: port.app_protocol.clone(),
             })
             .collect();
+        let first = *numbers.entry(identity_of(&ports)).or_insert_with(|| {
+            groups.extend(["IPv4", "IPv6"].map(|address_type| {
+                let (endpoints, ports) = (Vec::new(), ports.clone());
+                Slice { address_type, endpoints, ports }
+            }));
+            groups.len() - 2
+        });
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        let all = ready.chain(unready);
-        let all = all.map(|(address, is_ready)| endpoint(address, is_ready, about(address)));
-        let (four, six): (Vec<_>, Vec<_>) = all.partition(|endpoint| {
-            endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4())
-        });
-        for (address_type, endpoints) in [("IPv4", four), ("IPv6", six)] {
-            groups.push(Slice { address_type, endpoints, ports: ports.clone() });
+        for (address, is_ready) in ready.chain(unready) {
+            let is_four = address.ip.parse().is_ok_and(|ip: IpAddr| ip.is_ipv4());
+            let group = first + usize::from(!is_four);
+            let endpoints = &mut groups[group].endpoints;
+            let pod = address.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+            match places.entry((group, address.ip.as_str(), pod)) {
+                Entry::Vacant(place) => {
+                    place.insert(endpoints.len());
+                    endpoints.push(endpoint(address, is_ready, about(address)));
+                }
+                Entry::Occupied(_) if is_ready => {}
+                Entry::Occupied(place) => {
+                    endpoints[*place.get()] = endpoint(address, false, about(address));
+                }
+            }
         }
     }
-    let mut there = found(name, &groups, present);
-    let mut slices = BTreeMap::new();
-    for (number, Slice { address_type, endpoints, ports }) in groups.into_iter().enumerate() {
-        let named = |place| slice_name(name, address_type, &ports, place);
-        let filled = there.remove(&number).unwrap_or_default();
-        for (place, mut endpoints) in placed(endpoints, &named, filled, &is_taken) {
-            endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
-            slices.insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
-        }
-    }
-    slices
+    groups
 }
 
 /// What is in a place.
@@ -232,15 +259,21 @@ pub fn empty(service: &str) -> (String, Slice) {
     (slice_name(service, slice.address_type, &slice.ports, 0), slice)
 }
 
-fn slice_name(service: &str, address_type: &str, ports: &[EndpointPort], place: usize) -> String {
-    // Written out, and hashed by a function that no release changes: names outlive programs.
-    let mut identity = format!("{service}/{address_type}/{place}");
+/// What ports are known by in the name of a slice.
+fn identity_of(ports: &[EndpointPort]) -> String {
+    let mut identity = String::new();
     for port in ports {
         let text = |word: &Option<String>| word.clone().unwrap_or_default();
         let number = port.port.unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = write!(identity, "/{}:{number}:{}", text(&port.name), text(&port.protocol));
     }
+    identity
+}
+
+fn slice_name(service: &str, address_type: &str, ports: &[EndpointPort], place: usize) -> String {
+    // Written out, and hashed by a function that no release changes: names outlive programs.
+    let identity = format!("{service}/{address_type}/{place}{}", identity_of(ports));
     let hash = digest(&SHA256, identity.as_bytes());
     let mut hash =
         hash.as_ref().iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));

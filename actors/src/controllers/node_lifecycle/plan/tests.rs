@@ -318,7 +318,7 @@ fn who_was_asked_to_end_on_a_node_that_is_certified_to_be_off_is_released() {
         });
     };
     let certified = but(&node("node-1", Some(20)), off);
-    let mut gone = pod("gone:bound,terminating", 0, "rc", "web");
+    let mut gone = pod("gone:failed,terminating", 0, "rc", "web");
     gone.metadata.deletion_grace_period_seconds = Some(0);
     let pods = [
         Arc::new(pod("stays:bound", 0, "rc", "web")),

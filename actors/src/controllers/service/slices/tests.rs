@@ -82,6 +82,34 @@ fn a_name_is_the_same_in_every_release_and_an_address_that_becomes_ready_stays_i
 }
 
 #[test]
+fn all_addresses_stand_in_slices_also_where_two_subsets_have_the_same_ports() {
+    let all = many(0..7);
+    let apart = [
+        subset(&all[..2], &[], 80),
+        subset(&["::1".into()], &[], 81),
+        subset(&all[2..3], &all[3..4], 80),
+        // Who is not ready in one of them is not, whichever comes first.
+        subset(&all[4..5], &all[..1], 80),
+        subset(&[], &all[5..6], 80),
+        subset(&all[5..6], &all[6..], 80),
+    ];
+    let unready = [&all[..1], &all[3..4], &all[5..]].concat();
+    let together = [
+        subset(&[&all[1..3], &all[4..5]].concat(), &unready, 80),
+        subset(&["::1".into()], &[], 81),
+    ];
+    let made = fresh(&apart);
+    assert_eq!((made.len(), count(&made)), (2, 8));
+    assert_eq!(made, fresh(&together));
+    assert_eq!(changed(&made, &after(&made, &apart)), 0);
+    // What only the protocol of its application tells apart has one name, and so is in one slice.
+    let mut spoken = apart[2].clone();
+    spoken.ports.as_mut().unwrap()[0].app_protocol = Some("h2c".into());
+    let made = fresh(&[apart[0].clone(), spoken]);
+    assert_eq!((made.len(), count(&made)), (1, 4));
+}
+
+#[test]
 fn an_address_that_comes_or_goes_changes_one_slice() {
     let before = fresh(&[subset(&many(100..550), &[], 80)]);
     assert_eq!(before.len(), 5);
