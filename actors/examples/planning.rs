@@ -67,8 +67,7 @@ fn measure(case: &str, nodes: usize, pods: usize) -> Outcome<()> {
     while !waiting.is_empty() && began.elapsed() < LIMIT {
         let pass = Instant::now();
         let ready = &waiting[..waiting.len().min(PASS)];
-        let moment =
-            Moment { picture: &picture, start: turn, away: &|_| None, is_overdue: &|_| false };
+        let moment = Moment::of(&picture, turn);
         let plan = plan(ready, &moment, &mut *policy);
         let mut done: std::collections::HashSet<String> =
             plan.unschedulable.iter().map(|(uid, _)| uid.clone()).collect();

@@ -15,6 +15,7 @@ pub mod crowd;
 pub mod demands;
 pub mod filters;
 pub mod fit;
+pub mod leavers;
 pub mod parties;
 pub mod picture;
 pub mod plan;
@@ -27,6 +28,7 @@ pub mod scores;
 mod around;
 mod binding;
 mod changes;
+mod doubts;
 mod explain;
 mod hall;
 mod hopes;
@@ -129,6 +131,8 @@ pub struct Scheduler {
     in_doubt: VecDeque<(Instant, String)>,
     /// Nodes that did not answer.
     silent: BTreeMap<String, Silence>,
+    doubts: doubts::Doubts,
+    leavers: leavers::Leavers,
     nodes_known: bool,
     pods_known: bool,
     namespaces_known: bool,
@@ -175,6 +179,8 @@ impl Scheduler {
             asking: BTreeMap::new(),
             in_doubt: VecDeque::new(),
             silent: BTreeMap::new(),
+            doubts: doubts::Doubts::default(),
+            leavers: leavers::Leavers::new(),
             nodes_known: false,
             pods_known: false,
             namespaces_known: false,
@@ -220,8 +226,10 @@ impl Actor for Scheduler {
             }
         });
         ctx.run_interval(DOUBT, |scheduler, ctx| {
-            if scheduler.queue.stuck() > 0 {
-                for name in scheduler.picture.doubtful() {
+            let doubtful = scheduler.picture.doubtful();
+            scheduler.doubts.are(&doubtful);
+            if scheduler.queue.waits_in_vain() {
+                for name in doubtful {
                     scheduler.follow_node(name, ctx);
                 }
             }
@@ -359,6 +367,7 @@ impl Scheduler {
 
     fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
         self.waits_no_more(uid);
+        self.leavers.gone(uid);
         self.hall.pod_gone(uid);
         if self.volumes.pod_gone(uid) {
             self.look_at_claims();

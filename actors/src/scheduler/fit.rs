@@ -162,6 +162,8 @@ pub enum NoVictims {
     Never,
     /// It waits on its node for those that are on their way out.
     Waits,
+    /// A node on which it would fit says that it has less than its pods leave: that may pass.
+    Unsure,
     /// So many nodes have nobody who could leave, and on so many others that would not help.
     Nobody {
         /// The former.
@@ -176,6 +178,9 @@ impl fmt::Display for NoVictims {
         let Self::Nobody { without, unhelpful } = self else {
             return f.write_str(match self {
                 Self::Never => "not eligible due to preemptionPolicy=Never.",
+                Self::Unsure => {
+                    "not eligible while a node says that it has less than its pods leave."
+                }
                 _ => "not eligible due to terminating pod on the nominated node.",
             });
         };

@@ -81,8 +81,7 @@ impl Handler<Examine> for Scheduler {
         };
         let now = clock::now();
         let away = |node: &str| self.is_silent(node, now).then_some(Away::Silent);
-        let moment =
-            Moment { picture: &self.picture, start: 0, away: &away, is_overdue: &|_| false };
+        let moment = Moment { away: &away, ..Moment::of(&self.picture, 0) };
         let seen = explain::look(&waiting.pod, &moment, &*self.policy);
         let nominated = self.picture.nominations.get(&waiting.pod.uid);
         Ok(Examination {

@@ -123,7 +123,8 @@ impl Default for Pending {
 }
 
 impl Pending {
-    /// Whether each node is to both what it is to the other: they differ in name, age and priority alone.
+    /// Whether each node is to both what it is to the other, as far as nobody goes by their labels: they differ in name,
+    /// labels, age and priority alone.
     pub fn is_like(&self, other: &Self) -> bool {
         self.requests == other.requests
             && self.selector == other.selector
@@ -133,7 +134,6 @@ impl Pending {
             && self.volumes == other.volumes
             && self.namespace == other.namespace
             && (self.preempts, self.is_member) == (other.preempts, other.is_member)
-            && self.labels == other.labels
             && (Arc::ptr_eq(&self.demands, &other.demands) || self.demands == other.demands)
     }
 

@@ -169,13 +169,28 @@ impl Picture {
     /// The ready nodes that are said to have less than the registry shows: either something is there
     /// that the registry does not know, or the node's latest word was lost.
     pub fn doubtful(&self) -> Vec<String> {
-        let is_doubtful = |node: &&Node| {
-            let held = self.held.get(&node.name);
-            let free =
-                held.map_or_else(|| node.allocatable.clone(), |h| node.allocatable.without(h));
-            node.ready && !node.free.covers(&free)
-        };
-        self.nodes.values().filter(is_doubtful).map(|node| node.name.clone()).collect()
+        let doubtful = self.nodes.values().filter(|node| self.is_doubtful(node));
+        doubtful.map(|node| node.name.clone()).collect()
+    }
+
+    /// Whether the node is one of [`Picture::doubtful`].
+    pub fn is_doubtful(&self, node: &Node) -> bool {
+        node.ready && !node.free.covers(&self.left_by_pods(node))
+    }
+
+    /// How much more its pods leave of the node than it says it has free.
+    pub fn unsaid(&self, node: &Node) -> Resources {
+        self.left_by_pods(node).without(&node.free)
+    }
+
+    /// How much more the pods of the node hold than it has to give.
+    pub fn owed(&self, node: &Node) -> Resources {
+        self.held.get(&node.name).map(|held| held.without(&node.allocatable)).unwrap_or_default()
+    }
+
+    fn left_by_pods(&self, node: &Node) -> Resources {
+        let held = self.held.get(&node.name);
+        held.map_or_else(|| node.allocatable.clone(), |held| node.allocatable.without(held))
     }
 
     /// A pod is being placed: it counts although it is not bound yet.
@@ -199,10 +214,10 @@ impl Picture {
         is_over: bool,
         leaves_by: Option<i64>,
     ) -> Option<Left> {
+        self.nominations.remove(&pod.uid);
         if is_over {
             return self.pod_gone(&pod.uid);
         }
-        self.nominations.remove(&pod.uid);
         let is_as_known = self.claims.get(&pod.uid).is_some_and(|claim| {
             claim.bound && claim.node == node && claim.leaves_by == leaves_by && *claim.pod == pod
         });

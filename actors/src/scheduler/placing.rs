@@ -73,14 +73,17 @@ impl Handler<Pass> for Scheduler {
             self.picture.unassume(&uid);
             self.volumes.let_go(&uid);
         }
-        let (ready, is_cut) = turn(&self.queue, now, PASS);
         let time = clock::timestamp().as_millisecond();
+        self.leavers.at(time);
+        let (ready, is_cut) = turn(&self.queue, now, PASS);
         let is_overdue = |leaves_by: i64| leaves_by.saturating_add(OVERDUE) < time;
         let moment = Moment {
             picture: &self.picture,
             start: self.turn,
             away: &away,
             is_overdue: &is_overdue,
+            is_believed: &|node| self.doubts.is_believed(node),
+            leavers: &self.leavers,
         };
         let plan = plan(ready, &moment, &mut *self.policy);
         let is_cut = is_cut || plan.is_cut;

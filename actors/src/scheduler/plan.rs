@@ -7,6 +7,7 @@
 use super::{
     filters,
     fit::{NoVictims, Unfit, Why},
+    leavers::Leavers,
     parties::Pending,
     picture::{Nomination, Picture, Spent},
     policy::{Candidate, Policy},
@@ -118,6 +119,26 @@ pub struct Moment<'a> {
     pub away: &'a dyn Fn(&str) -> Option<Away>,
     /// Whether a pod that was to have left by then, in milliseconds since 1970, is not expected to leave any more.
     pub is_overdue: &'a dyn Fn(i64) -> bool,
+    /// Whether what this node says is believed although its pods leave more of it.
+    pub is_believed: &'a dyn Fn(&str) -> bool,
+    /// Who was told to leave, and who is not let go.
+    pub leavers: &'a Leavers,
+}
+
+static NOBODY: Leavers = Leavers::new();
+
+impl<'a> Moment<'a> {
+    /// One in which nobody is away, late, believed against the registry, or told to leave.
+    pub fn of(picture: &'a Picture, start: usize) -> Self {
+        Self {
+            picture,
+            start,
+            away: &|_| None,
+            is_overdue: &|_| false,
+            is_believed: &|_| false,
+            leavers: &NOBODY,
+        }
+    }
 }
 
 /// Finds nodes for the waiting pods, none of them one that is away.
@@ -141,6 +162,8 @@ struct Planning<'m, 'a> {
     policy: &'m mut dyn Policy,
     scene: Scene<'a>,
     away: Vec<Option<Away>>,
+    /// Which nodes are doubted, once somebody asked.
+    doubted: Option<Vec<bool>>,
     plan: Plan,
     /// Who is nominated for a node, and has not come so far: those of the highest priority last.
     nominated: Vec<&'a Nomination>,
@@ -163,11 +186,17 @@ impl<'m, 'a> Planning<'m, 'a> {
         // Who is being placed has its room.
         nominated.retain(|nomination| !picture.holds(&nomination.pod.uid));
         nominated.reverse();
+        let (mut scene, mut spent) = (scene, Spent::new());
+        for pod in moment.leavers.leaving().filter_map(|uid| picture.resident(uid)) {
+            picture.budgets.spend(pod, &mut spent);
+            scene.condemned.insert(pod.uid.clone());
+        }
         Self {
             moment,
             policy,
             scene,
             away,
+            doubted: None,
             plan: Plan::default(),
             nominated,
             booked: HashMap::new(),
@@ -176,7 +205,7 @@ impl<'m, 'a> Planning<'m, 'a> {
             told: 0,
             searches: 0,
             looks: 0,
-            spent: Spent::new(),
+            spent,
         }
     }
 
@@ -214,7 +243,11 @@ impl<'m, 'a> Planning<'m, 'a> {
 
     /// Finds a node for a pod, first that of its nomination. Whether there is one.
     fn one(&mut self, pod: &'a Pending, nominated: Option<usize>) -> bool {
-        let known = self.in_vain.iter().rev().find(|tried| tried.pod.is_like(pod));
+        let (in_vain, scene) = (&self.in_vain, &mut self.scene);
+        let known = in_vain
+            .iter()
+            .rev()
+            .find(|tried| tried.pod.is_like(pod) && scene.is_seen_alike(tried.pod, pod));
         let known = known.filter(|tried| nominated.is_none() && tried.holds(self.placed));
         let known = known.map(|tried| tried.vain.clone());
         match known {
@@ -336,9 +369,25 @@ impl<'m, 'a> Planning<'m, 'a> {
         if self.searches >= SEARCHES {
             return Vain::PutOff;
         }
+        let doubted = self.doubted();
+        if self.may_have_room(subject, &doubted) {
+            self.doubted = Some(doubted);
+            why.without_victims(NoVictims::Unsure);
+            return Vain::OnlySilent(Arc::new(why));
+        }
         self.searches += 1;
-        let (spent, start) = (self.spent.clone(), self.moment.start);
-        match preempt::search(&mut self.scene, subject, &spent, start, self.moment.is_overdue) {
+        let away = &self.away;
+        let rules = preempt::Rules {
+            spent: &self.spent,
+            start: self.moment.start,
+            is_overdue: self.moment.is_overdue,
+            stays: &|uid| self.moment.leavers.stays(uid),
+            is_passed_by: &|node| away[node] == Some(Away::Silent) || doubted[node],
+        };
+        let found = preempt::search(&mut self.scene, subject, &rules, &mut self.looks);
+        let is_unsure = doubted.contains(&true);
+        self.doubted = Some(doubted);
+        match found {
             Ok(victims) => {
                 for victim in &victims.pods {
                     self.moment.picture.budgets.spend(victim, &mut self.spent);
@@ -355,9 +404,37 @@ impl<'m, 'a> Planning<'m, 'a> {
             }
             Err(none) => {
                 why.without_victims(none);
-                Vain::Nowhere(Arc::new(why))
+                // There may be somebody when it is known what those nodes have.
+                let why = Arc::new(why);
+                if is_unsure { Vain::OnlySilent(why) } else { Vain::Nowhere(why) }
             }
         }
+    }
+
+    /// Which nodes say that they have less than their pods leave, and are not believed.
+    fn doubted(&mut self) -> Vec<bool> {
+        let (picture, is_believed) = (self.moment.picture, self.moment.is_believed);
+        self.doubted.take().unwrap_or_else(|| {
+            let doubted =
+                picture.nodes().map(|node| picture.is_doubtful(node) && !is_believed(&node.name));
+            doubted.collect()
+        })
+    }
+
+    /// Whether the pod would fit on one of the doubted nodes if that had what its pods leave.
+    fn may_have_room(&mut self, subject: &Subject<'_>, doubted: &[bool]) -> bool {
+        let nodes = self.moment.picture.nodes().enumerate().filter(|(at, _)| doubted[*at]);
+        for (at, node) in nodes {
+            self.looks += 1;
+            let said = self.scene.nodes[at].free.clone();
+            self.scene.nodes[at].to_mut().free.add(&self.moment.picture.unsaid(node));
+            let fits = filters::passes(&self.scene, subject, at);
+            self.scene.nodes[at].to_mut().free = said;
+            if fits {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether on the node of its nomination some are on their way out that make room for the pod.

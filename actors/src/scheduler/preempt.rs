@@ -10,6 +10,7 @@ use super::fit::NoVictims;
 use super::parties::Pending;
 use super::picture::Spent;
 use super::scene::{Scene, Subject};
+use impresario_client::protocol::resources::Resources;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -36,29 +37,45 @@ struct Loss {
     earliest: Reverse<i64>,
 }
 
-/// The best node for the pod, looked for from `start` on, and who has to leave it. `is_overdue` says of those that were to
-/// have left by then whether that is too long ago.
+/// What a search goes by.
+pub struct Rules<'r> {
+    /// What is spent of the budgets.
+    pub spent: &'r Spent,
+    /// The node to begin with.
+    pub start: usize,
+    /// Whether it is too long ago that a pod was to have left by then.
+    pub is_overdue: &'r dyn Fn(i64) -> bool,
+    /// Whether the pod with this uid will not leave.
+    pub stays: &'r dyn Fn(&str) -> bool,
+    /// Whether nobody is to leave the node with this index.
+    pub is_passed_by: &'r dyn Fn(usize) -> bool,
+}
+
+/// The best node for the pod, and who has to leave it. What was looked at is added to `looks`: nodes, and pods on them.
 ///
 /// # Errors
 /// Why there is none.
 pub fn search(
     scene: &mut Scene<'_>,
     subject: &Subject<'_>,
-    spent: &Spent,
-    start: usize,
-    is_overdue: &dyn Fn(i64) -> bool,
+    rules: &Rules<'_>,
+    looks: &mut usize,
 ) -> Result<Victims, NoVictims> {
     let count = scene.nodes.len();
     let (mut best, mut compared): (Option<(Loss, Victims)>, _) = (None, 0);
     let (mut without, mut unhelpful) = (0, 0);
-    let start = if count > 0 { start % count } else { 0 };
+    let start = if count > 0 { rules.start % count } else { 0 };
     for node in (start..count).chain(0..start) {
-        let is_hopeless = filters::why(scene, subject, node).is_some_and(|why| !why.is_by_others());
+        *looks += 1;
+        // Not even if all were gone.
+        let is_hopeless = (rules.is_passed_by)(node)
+            || !scene.nodes[node].allocatable.covers(&subject.pod.requests)
+            || filters::why(scene, subject, node).is_some_and(|why| !why.is_by_others());
         if is_hopeless {
             unhelpful += 1;
             continue;
         }
-        match on_node(scene, subject, node, spent, is_overdue) {
+        match on_node(scene, subject, node, rules, looks) {
             Some((loss, victims)) => {
                 compared += 1;
                 if best.as_ref().is_none_or(|(least, _)| loss < *least) {
@@ -79,8 +96,8 @@ fn on_node(
     scene: &mut Scene<'_>,
     subject: &Subject<'_>,
     node: usize,
-    spent: &Spent,
-    is_overdue: &dyn Fn(i64) -> bool,
+    rules: &Rules<'_>,
+    looks: &mut usize,
 ) -> Option<(Loss, Victims)> {
     let picture = scene.picture;
     let (mut candidates, mut leaving) = (Vec::new(), Vec::new());
@@ -90,7 +107,8 @@ fn on_node(
         }
         match leaves_by {
             // Whoever will not go holds what it holds.
-            Some(by) if is_overdue(by) => {}
+            Some(by) if (rules.is_overdue)(by) => {}
+            None if (rules.stays)(&pod.uid) => {}
             Some(_) => leaving.push(pod.clone()),
             None if scene.condemned.contains(&pod.uid) => leaving.push(pod.clone()),
             None => candidates.push(pod.clone()),
@@ -99,13 +117,16 @@ fn on_node(
     if candidates.is_empty() && leaving.is_empty() {
         return None;
     }
+    *looks += candidates.len() + leaving.len();
     let before = scene.nodes[node].clone();
+    let owed = picture.owed(&before);
+    let mut room = Room { free: before.free.clone(), owed, taken: Resources::default() };
     for pod in candidates.iter().chain(&leaving) {
-        take(scene, pod, node);
+        take(scene, pod, node, &mut room);
     }
     let mut found = None;
     if filters::passes(scene, subject, node) {
-        let (violating, others) = violating(scene, candidates.clone(), spent);
+        let (violating, others) = violating(scene, candidates.clone(), rules.spent);
         let (mut stay, mut go) = (Vec::new(), Vec::new());
         let mut violations = 0;
         for (pod, violates) in violating
@@ -113,11 +134,11 @@ fn on_node(
             .map(|pod| (pod, true))
             .chain(others.into_iter().map(|pod| (pod, false)))
         {
-            give(scene, &pod, node);
+            give(scene, &pod, node, &mut room);
             if filters::passes(scene, subject, node) {
                 stay.push(pod);
             } else {
-                take(scene, &pod, node);
+                take(scene, &pod, node, &mut room);
                 violations += usize::from(violates);
                 go.push(pod);
             }
@@ -134,16 +155,34 @@ fn on_node(
     found
 }
 
-fn take(scene: &mut Scene<'_>, pod: &Pending, node: usize) {
+/// What a node has when some are taken away. Whose pods hold more than it has to give has nothing free before that much is
+/// given back, too.
+struct Room {
+    free: Resources,
+    owed: Resources,
+    taken: Resources,
+}
+
+impl Room {
+    fn left(&self) -> Resources {
+        let mut left = self.free.clone();
+        left.add(&self.taken.without(&self.owed));
+        left
+    }
+}
+
+fn take(scene: &mut Scene<'_>, pod: &Pending, node: usize, room: &mut Room) {
+    room.taken.add(&pod.requests);
     let here = scene.nodes[node].to_mut();
-    here.free.add(&pod.requests);
+    here.free = room.left();
     here.host_ports.retain(|port| !pod.host_ports.contains(port));
     scene.shift(pod, node, -1);
 }
 
-fn give(scene: &mut Scene<'_>, pod: &Pending, node: usize) {
+fn give(scene: &mut Scene<'_>, pod: &Pending, node: usize, room: &mut Room) {
+    room.taken.subtract(&pod.requests);
     let here = scene.nodes[node].to_mut();
-    here.free.subtract(&pod.requests);
+    here.free = room.left();
     here.host_ports.extend(pod.host_ports.iter().cloned());
     scene.shift(pod, node, 1);
 }

@@ -116,6 +116,11 @@ impl Queue {
         self.waiting.values().filter(|waiting| matches!(waiting.stage, Stage::Stuck { .. })).count()
     }
 
+    /// Whether some fit only where nobody can be asked, or nowhere.
+    pub fn waits_in_vain(&self) -> bool {
+        !self.held.is_empty() || self.stuck() > 0
+    }
+
     /// The pod with this uid.
     pub fn get(&self, uid: &str) -> Option<&Waiting> {
         self.waiting.get(uid)

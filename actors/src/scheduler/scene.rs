@@ -215,6 +215,23 @@ impl<'a> Scene<'a> {
         self.stands.len() - 1
     }
 
+    /// Whether the labels of two pods that demand the same are the same to all that go by them: what they demand
+    /// themselves, and what others demand of who comes.
+    pub fn is_seen_alike(&mut self, one: &Pending, other: &Pending) -> bool {
+        if one.labels == other.labels {
+            return true;
+        }
+        self.take_stands();
+        let namespace = self.picture.namespace(&one.namespace);
+        let stands = self.stands.iter().map(|stand| &stand.of.1);
+        let terms = stands.chain(&one.demands.near);
+        let mut about = terms.filter(|term| term.is_about(&one.namespace, namespace));
+        about.all(|term| term.selects(&one.labels) == term.selects(&other.labels))
+            && one.demands.spread.iter().all(|spread| {
+                spread.selector.selects(&one.labels) == spread.selector.selects(&other.labels)
+            })
+    }
+
     fn count_stand(&mut self, at: usize) {
         if self.stands[at].counts.is_some() {
             return;

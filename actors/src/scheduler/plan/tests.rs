@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 /// Nobody is away, and nobody is late.
 pub(crate) fn moment(picture: &Picture) -> Moment<'_> {
-    Moment { picture, start: 0, away: &|_| None, is_overdue: &|_| false }
+    Moment::of(picture, 0)
 }
 
 fn planned<'a>(
@@ -76,6 +76,41 @@ fn pods_like_one_that_fits_nowhere_are_told_the_same_and_others_are_looked_at() 
     assert_eq!(uids, ["a", "b"]);
     assert!(Arc::ptr_eq(&plan.unschedulable[0].1, &plan.unschedulable[1].1));
     assert_eq!(plan.placements["n"], ["c"]);
+}
+
+#[test]
+fn labels_that_nobody_goes_by_make_no_kinds_and_those_that_somebody_goes_by_do() {
+    let numbered = |number: usize, cpu: u64| {
+        let uid = format!("p{number:04}");
+        let labels = [("index".to_owned(), number.to_string())].into();
+        Pending { labels, namespace: "ns".into(), priority: 10, ..pod(&uid, cpu) }
+    };
+    let mut all = picture([node("a", 1000), node("b", 1000)]);
+    for on in ["a", "b"] {
+        all.pod_bound(pod(on, 900), on, false, None);
+    }
+    let pods: Vec<_> = (0..1_000).map(|number| numbered(number, 5000)).collect();
+    let late = Pending { priority: 0, ..pod("late", 50) };
+    let made = plan(pods.iter().chain([&late]), &moment(&all), &mut *policy(Which::Random, 1));
+    assert_eq!((made.unschedulable.len(), made.is_cut), (1_000, false));
+    assert!(made.unschedulable.iter().all(|(_, why)| Arc::ptr_eq(why, &made.unschedulable[0].1)));
+    assert_eq!(made.placements.values().flatten().collect::<Vec<_>>(), ["late"]);
+    // One is there that must be apart from one of them.
+    let mut here = node("a", 1000);
+    here.labels.insert("host".into(), "a".into());
+    let mut all = picture([here]);
+    let jealous = crate::scheduler::picture::tests::apart("jealous", "x", "web");
+    all.pod_bound(jealous, "a", false, None);
+    let of = |app: &str, uid: &str| {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        Pending { labels, namespace: "ns".into(), ..pod(uid, 1) }
+    };
+    let (web, db) = (of("web", "1"), of("db", "2"));
+    let made = planned([&web, &db], &all, &mut *policy(Which::Random, 1));
+    assert_eq!(
+        (made.unschedulable.len(), made.placements["a"].as_slice()),
+        (1, &["2".to_owned()][..])
+    );
 }
 
 proptest! {

@@ -1,11 +1,12 @@
 //! Who leaves for whom.
 
 use super::*;
+use crate::scheduler::leavers::Leavers;
 use crate::scheduler::parties::Node;
 use crate::scheduler::picture::Picture;
 use crate::scheduler::picture::tests::{node, picture, pod};
 use crate::scheduler::plan::tests::moment;
-use crate::scheduler::plan::{Moment, Plan, plan};
+use crate::scheduler::plan::{Away, Moment, Plan, plan};
 use crate::scheduler::policy::{Which, policy};
 use proptest::prelude::*;
 use serde_json::json;
@@ -92,8 +93,15 @@ fn who_is_told_that_nobody_leaves_is_told_why() {
         format!("{short} preemption: not eligible due to preemptionPolicy=Never.")
     );
     let too_large = told(&urgent("p", 2000, 5));
+    let unhelpful = "0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    assert_eq!(too_large, format!("{short} preemption: {unhelpful}"));
     let nobody = "0/2 nodes are available: 2 No preemption victims found for incoming pod.";
-    assert_eq!(too_large, format!("{short} preemption: {nobody}"));
+    let mut all = full(&["a", "b"]);
+    resident(&mut all, "a", "a1", 800, 7);
+    resident(&mut all, "b", "b1", 800, 7);
+    resident(&mut all, "b", "b2", 100, 0);
+    let not_enough = planned(&all, &[urgent("p", 900, 5)]).unschedulable[0].1.to_string();
+    assert_eq!(not_enough, format!("{short} preemption: {nobody}"));
     let mut away = urgent("p", 900, 5);
     away.selector.insert("none".into(), "has".into());
     assert!(told(&away).ends_with("2 Preemption is not helpful for scheduling."));
@@ -191,6 +199,89 @@ fn pods_from_which_it_must_be_apart_leave_too() {
     let mut pod = crate::scheduler::picture::tests::apart("p", "web", "web");
     pod.priority = 1;
     assert_eq!(victims(&all, &pod), Some(leave("a", &["near"])));
+}
+
+/// What comes of it at such a moment: who leaves, and who is held.
+fn at(moment: &Moment<'_>, pod: &Pending) -> (Option<(String, Vec<String>)>, usize) {
+    let mut plan = plan([pod], moment, &mut *policy(Which::Random, 0));
+    (plan.preemptions.pop().map(|one| (one.node, one.victims)), plan.held.len())
+}
+
+#[test]
+fn nobody_leaves_while_a_node_says_that_it_has_less_than_its_pods_leave() {
+    let mut all = full(&["a", "b"]);
+    resident(&mut all, "a", "a1", 200, 0);
+    resident(&mut all, "b", "b1", 900, 0);
+    let (small, large) = (urgent("p", 500, 10), urgent("p", 900, 10));
+    // The node was started anew, and does not know its containers yet.
+    all.corrected("a", Resources::default());
+    assert_eq!(at(&moment(&all), &small), (None, 1), "there is room on a, most likely");
+    assert_eq!(at(&moment(&all), &large), (Some(leave("b", &["b1"])), 0));
+    let believed = Moment { is_believed: &|name| name == "a", ..moment(&all) };
+    assert_eq!(at(&believed, &small), (Some(leave("b", &["b1"])), 0), "a has less, after all");
+    let mut all = full(&["a"]);
+    resident(&mut all, "a", "a1", 600, 0);
+    all.corrected("a", Resources::default());
+    assert_eq!(at(&moment(&all), &small), (None, 1), "it is looked at again when more is known");
+}
+
+#[test]
+fn a_node_whose_pods_hold_more_than_it_has_is_worth_what_is_left_when_that_is_given_back() {
+    let mut all = full(&["a"]);
+    for uid in ["a1", "a2", "a3", "a4"] {
+        resident(&mut all, "a", uid, 500, 0);
+    }
+    let (_, gone) = victims(&all, &urgent("p", 500, 10)).unwrap();
+    assert_eq!(gone.len(), 3, "of 2000m that are held of 1000m");
+    // The node has lost what the pods have of it.
+    let lost = || {
+        let mut all = full(&["a", "b"]);
+        let asks = |uid: &str, gpus: u64, priority: i32| {
+            let mut pod = urgent(uid, 10, priority);
+            pod.requests.set(impresario_client::protocol::resources::GPU, gpus);
+            pod
+        };
+        for uid in ["g1", "g2"] {
+            all.pod_bound(asks(uid, 1, 0), "a", false, None);
+        }
+        (all, asks("p", 1, 10))
+    };
+    let (all, pod) = lost();
+    assert_eq!(victims(&all, &pod), None);
+}
+
+#[test]
+fn nobody_leaves_a_node_that_does_not_answer_nor_does_who_is_not_let_go() {
+    let mut all = full(&["a", "b"]);
+    resident(&mut all, "a", "a1", 900, 0);
+    resident(&mut all, "b", "b1", 900, 5);
+    let pod = urgent("p", 500, 10);
+    assert_eq!(at(&moment(&all), &pod).0, Some(leave("a", &["a1"])));
+    let silent = Moment { away: &|name| (name == "a").then_some(Away::Silent), ..moment(&all) };
+    assert_eq!(at(&silent, &pod).0, Some(leave("b", &["b1"])));
+    let mut leavers = Leavers::new();
+    leavers.refused("a1");
+    let refused = Moment { leavers: &leavers, ..moment(&all) };
+    assert_eq!(at(&refused, &pod).0, Some(leave("b", &["b1"])));
+}
+
+#[test]
+fn who_was_told_to_leave_a_moment_ago_has_spent_its_budget_and_makes_room() {
+    let mut all = full(&["a", "b", "c"]);
+    for (on, uid) in [("a", "guarded-1"), ("b", "guarded-2")] {
+        let labels = [("app".to_owned(), "guarded".to_owned())].into();
+        let (namespace, name) = ("ns".into(), uid.to_owned());
+        all.pod_bound(Pending { labels, namespace, name, ..pod(uid, 900) }, on, false, None);
+    }
+    resident(&mut all, "c", "free", 900, 5);
+    let budget = json!({"spec": {"selector": {"matchLabels": {"app": "guarded"}}},
+        "status": {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
+    all.budgets.seen("ns", "b", Some(&serde_json::from_value(budget).unwrap()));
+    all.nominations.add(urgent("first", 900, 10), "a", 0);
+    let mut leavers = Leavers::new();
+    leavers.told("guarded-1");
+    let later = Moment { leavers: &leavers, ..moment(&all) };
+    assert_eq!(at(&later, &urgent("second", 500, 10)).0, Some(leave("c", &["free"])));
 }
 
 proptest! {

@@ -69,6 +69,8 @@ async fn a_pod_waits_behind_its_gates_and_goes_when_they_are_open() {
 #[actix::test]
 async fn what_a_node_is_to_a_pod_that_waits_is_told() {
     let machine = Machine::start(1000).await;
+    let node = Key::new("nodes", "", "n1");
+    machine.until(&node, "registered", |node| !node.is_null()).await;
     let scheduler = schedule(&machine);
     let mut spec = asks("2");
     spec["nodeSelector"] = json!({"none": "has"});
