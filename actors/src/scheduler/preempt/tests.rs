@@ -271,7 +271,7 @@ fn who_was_told_to_leave_a_moment_ago_has_spent_its_budget_and_makes_room() {
     for (on, uid) in [("a", "guarded-1"), ("b", "guarded-2")] {
         let labels = [("app".to_owned(), "guarded".to_owned())].into();
         let (namespace, name) = ("ns".into(), uid.to_owned());
-        all.pod_bound(Pending { labels, namespace, name, ..pod(uid, 900) }, on, false, None);
+        all.pod_bound(Pending { namespace, name, labels, ..pod(uid, 900) }, on, false, None);
     }
     resident(&mut all, "c", "free", 900, 5);
     let budget = json!({"spec": {"selector": {"matchLabels": {"app": "guarded"}}},

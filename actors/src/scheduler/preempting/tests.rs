@@ -22,7 +22,7 @@ async fn scene(machine: &Machine) -> (Making, Vec<Arc<Pending>>) {
     };
     let victim = |name: &str| {
         let (uid, name, namespace) = (name.to_owned(), name.to_owned(), "ns".to_owned());
-        Arc::new(Pending { uid, name, namespace, ..Pending::default() })
+        Arc::new(Pending { uid, namespace, name, ..Pending::default() })
     };
     (making, vec![victim("one"), victim("two")])
 }
