@@ -39,7 +39,8 @@ use impresario_objects::Objects;
 use impresario_registry_api::{Fence, Remedy, Revision, Transaction};
 use impresario_runtime::clock;
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus,
+    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+    HorizontalPodAutoscalerStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -102,7 +103,8 @@ struct Last {
     at: Instant,
     /// Of the autoscaler, with what was written of it by this look.
     revision: Revision,
-    generation: Option<i64>,
+    /// What it was asked for. Autoscalers have no generation in Kubernetes.
+    spec: HorizontalPodAutoscalerSpec,
     /// The nodes of the pods, and when the one that told last did.
     nodes: BTreeSet<String>,
     heard: Option<Instant>,
@@ -150,7 +152,7 @@ impl Autoscaler {
             || now >= due
             || self.heard(&last.nodes) != last.heard;
         let rests = now < last.rests_until;
-        let waits = last.generation == seen.object.metadata.generation && (rests || !is_new);
+        let waits = last.spec == seen.object.spec && (rests || !is_new);
         waits.then(|| due.saturating_duration_since(now).min(GLANCE))
     }
 
@@ -261,12 +263,11 @@ impl Autoscaler {
         let took = clock::now().saturating_duration_since(begun);
         // Who refuses is not asked again as often as nodes tell something.
         let rest = if is_refused { INTERVAL } else { took.saturating_mul(REST).min(INTERVAL) };
-        let generation = autoscaler.metadata.generation;
         let rests_until = begun + rest;
         let last = written.map(|revision| Last {
             at: begun,
             revision,
-            generation,
+            spec: autoscaler.spec.clone(),
             nodes,
             heard,
             rests_until,
