@@ -22,7 +22,7 @@ pub enum Violation {
     ControlTooLong {
         /// What its head says.
         length: usize,
-        /// [`Limits::control_frame_bytes`](crate::Limits::control_frame_bytes).
+        /// `Limits::control_frame_bytes`.
         limit: usize,
     },
 
@@ -45,7 +45,7 @@ pub enum Violation {
     /// Headers above the limit when decompressed.
     #[error("headers of more than {limit} bytes")]
     HeadersTooLong {
-        /// [`Limits::header_bytes`](crate::Limits::header_bytes).
+        /// `Limits::header_bytes`.
         limit: usize,
     },
 
@@ -54,7 +54,7 @@ pub enum Violation {
     TooManyHeaders {
         /// What the block says.
         pairs: usize,
-        /// [`Limits::header_pairs`](crate::Limits::header_pairs).
+        /// `Limits::header_pairs`.
         limit: usize,
     },
 
@@ -137,14 +137,14 @@ pub enum SessionError {
         streams: usize,
     },
 
-    /// Nothing passed for the time of [`Limits::idle`](crate::Limits::idle).
+    /// Nothing passed for the time of `Limits::idle`.
     #[error("nothing passed for {waited:?}, so the session was ended")]
     Idle {
         /// That time.
         waited: Duration,
     },
 
-    /// Streams were open, or not all was sent, for the time of [`Limits::linger`](crate::Limits::linger) after the
+    /// Streams were open, or not all was sent, for the time of `Limits::linger` after the
     /// session was closed.
     #[error("the session did not come to its end within {waited:?} after it was closed")]
     Lingered {
@@ -219,7 +219,7 @@ pub enum OpenError {
         status: ResetStatus,
     },
 
-    /// No reply came in the time of [`Limits::reply`](crate::Limits::reply).
+    /// No reply came in the time of `Limits::reply`.
     #[error("no reply to the stream within {waited:?}")]
     NoReply {
         /// That time.
