@@ -23,7 +23,6 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use steps::Hand;
 use thiserror::Error;
 use tokio::sync::{OnceCell, watch};
 
@@ -230,12 +229,12 @@ impl Bench {
         let mut report = self.empty_report();
         let mut failures = 0;
         let mut order_of = (u64::MAX, Arc::new(Vec::new()));
-        let mut hand: Option<Hand> = None;
+        let mut hand = Self::empty_hand();
         loop {
             report.activation = self.link.activation();
             report.map_epoch = self.shards.epoch();
             self.is_at(Doing::Waiting);
-            let work = match self.ask(&report, hand.as_ref().map(Hand::held)).await? {
+            let work = match self.ask(&report, hand.as_ref()).await? {
                 Ok(work) => work,
                 Err(ReportError::Unknown) => {
                     match self.join(report.activation).await {

@@ -32,13 +32,20 @@ impl Hand {
 }
 
 impl Bench {
+    /// Nothing yet.
+    pub(super) const fn empty_hand() -> Option<Hand> {
+        None
+    }
+
     /// Reports, says what is in hand, and asks for work.
     pub(super) async fn ask(
         &self,
         report: &NextWork,
-        held: Option<Held>,
+        hand: Option<&Hand>,
     ) -> Result<Result<Work, ReportError>, AskError> {
-        let Some(held) = held else { return self.link.ask(JOB_PATIENCE, || report.clone()).await };
+        let Some(held) = hand.map(Hand::held) else {
+            return self.link.ask(JOB_PATIENCE, || report.clone()).await;
+        };
         let part = || NextPart { asked: report.clone(), held: held.clone() };
         self.link.ask(JOB_PATIENCE, part).await
     }

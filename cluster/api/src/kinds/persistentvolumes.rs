@@ -7,7 +7,7 @@ use crate::field::{
 };
 use crate::names;
 use crate::quantity;
-use crate::resource::{Column, DeletionRule, Resource, Rules, Subresource, words};
+use crate::resource::{Column, DeletionRule, Effect, Resource, Rules, Subresource, words};
 use crate::rules::pod::node_selector;
 use crate::rules::resources::canonical_amounts;
 use crate::rules::storage::{access_modes, access_modes_cell, attributes_class_cell, class_name};
@@ -42,6 +42,9 @@ pub fn resource() -> Resource {
             Column::text("VolumeMode", "Whether it is a device or a file system.").wide(),
         ],
         cells: Arc::new(cells),
+        effect: Effect::by(
+            "its controller, the scheduler and the node of its pods ([volumes.md](volumes.md))",
+        ),
         rules: Rules {
             default: Arc::new(default_volume),
             prepare_create: Arc::new(prepare_create),

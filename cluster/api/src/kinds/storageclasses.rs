@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, at, default_text, flag, get, list, text};
 use crate::names;
-use crate::resource::{Column, Resource, Rules, words};
+use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::{declared, storage};
 use crate::table::age;
 use serde_json::Value;
@@ -41,6 +41,7 @@ pub fn resource() -> Resource {
                 age(class, now),
             ]
         }),
+        effect: Effect::by("the controller of claims, and the scheduler"),
         rules: Rules {
             default: Arc::new(|class| {
                 default_text(class, "reclaimPolicy", "Delete");
